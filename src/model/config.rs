@@ -1,0 +1,76 @@
+//! What a worker needs to know of one Connector: the projection of its spec, written by the operator, read by workers.
+//! Not the CRD (`crd::connector` is what users write) and never a secret.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Rows a batch aims at when the Connector does not say: with HubSpot's 100 a page about 50 requests,
+/// large enough that Temporal's cost per activity (95 ms, R39) stays small beside it.
+pub const DEFAULT_BATCH_SIZE: u32 = 5_000;
+/// Largest settable batch (R49: 50,000 rows or 32 MiB a commit).
+pub const MAX_BATCH_SIZE: u32 = 50_000;
+
+/// One Connector as the workers see it; stored as JSON in the registry row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectorConfig {
+    /// Which system and how to reach it.
+    pub source: SourceConfig,
+    /// Streams to sync, in order; empty = all that the connector has.
+    #[serde(default)]
+    pub streams: Vec<StreamConfig>,
+    /// Rows a batch aims at, 1 to `MAX_BATCH_SIZE`.
+    pub batch_size: u32,
+    /// Upper limit of requests a second against the vendor, below the vendor's own; `None` = the vendor's.
+    #[serde(default)]
+    pub requests_per_second: Option<u32>,
+    /// Share of the vendor's daily quota, in percent, left for the tenant's other tools.
+    pub quota_reserve_percent: u8,
+    /// Share of a run's records, in percent, that may be rejected before the run fails instead of dead-lettering a whole CRM.
+    pub max_rejected_percent: u8,
+}
+
+/// The tagged union of systems: `{"type":"hubspot", …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum SourceConfig {
+    /// HubSpot CRM.
+    Hubspot {
+        /// Without a trailing slash; `None` = the vendor's own host.
+        #[serde(default)]
+        base_url: Option<String>,
+    },
+}
+
+impl SourceConfig {
+    /// The system's name in labels, columns (`source_type`) and printer columns.
+    #[must_use]
+    pub fn source_type(&self) -> &'static str {
+        match self {
+            Self::Hubspot { .. } => "hubspot",
+        }
+    }
+}
+
+/// One stream of a Connector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamConfig {
+    /// The connector's name for it, e.g. `companies`.
+    pub name: String,
+    /// Properties beyond the canonical ones; they arrive in the `custom` column.
+    #[serde(default)]
+    pub properties: Vec<String>,
+}
+
+/// The plaintext fields of a credential, e.g. `accessToken`. Debug shows the keys only.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretFields(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for SecretFields {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_set().entries(self.0.keys()).finish()
+    }
+}

@@ -1,0 +1,8 @@
+//! Values that pass between connectors and the store: canonical entities, staged rows, positions and cursors.
+//! Pure: no I/O, no clock, no SQL, no HTTP.
+
+pub mod batch;
+pub mod config;
+pub mod cursor;
+pub mod entity;
+pub mod record;

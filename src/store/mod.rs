@@ -1,0 +1,196 @@
+//! The store: registry, credentials, staging, canonical rows, cursors, runs, dead letters. One trait, two implementations
+//! (`postgres/`, `sqlite/`), one conformance suite. Knows no Temporal, no Kubernetes, no vendor.
+//!
+//! Promises every implementation keeps:
+//! - A batch's rows, rejections, counts and position commit in one transaction whose last statement is the fence:
+//!   `UPDATE sync_state … WHERE epoch = $e AND next_seq = $n` and the connector's uid and desired state as they were leased (R1, R19, R30).
+//! - A staged batch is immutable, attempt-unique and deleted by the commit that applies it (R13).
+//! - Unchanged rows are not rewritten; an older version never overwrites a newer one (R9, R37).
+//! - Error texts hold SQLSTATE and names, never values (R18).
+
+pub mod conformance;
+pub mod error;
+pub mod postgres;
+pub mod sqlite;
+pub mod types;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+pub use error::Error;
+pub use types::*;
+
+use crate::{
+    contract::{
+        activities::{Lease, Parked, StagedRef},
+        workflows::{ConnectionStatus, FailedRecord},
+    },
+    credentials::TokenStore,
+    ids::{ConnectorId, TenantId},
+};
+
+/// Lowest and highest schema version this build works with (R25: a release only expands).
+pub const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 1..=1;
+
+/// The store. Every method is one transaction unless it says otherwise; `now` is the database's own clock.
+#[async_trait]
+pub trait Store: TokenStore + Send + Sync {
+    // --- whole database -------------------------------------------------------------------------------------------
+
+    /// Brings the schema to this build's version under an advisory lock. Operator and `gtm-sync migrate` only (R25).
+    ///
+    /// # Idempotency
+    /// Every migration is safe to run twice; two callers wait for each other.
+    async fn migrate(&self) -> Result<(), Error>;
+
+    /// The schema's version; `0` for an empty database.
+    async fn schema_version(&self) -> Result<i32, Error>;
+
+    /// The installation id, drawn once per database (R17).
+    async fn installation_id(&self) -> Result<String, Error>;
+
+    // --- operator: projection -------------------------------------------------------------------------------------
+
+    /// Writes a tenant's projection if (cluster id, namespace) holds or may take its claim (R5):
+    /// the first insert wins for good, the same (cluster id, namespace, name) may write again whatever its uid (R45).
+    ///
+    /// # Idempotency
+    /// By content; an equal projection writes nothing.
+    async fn put_tenant(&self, tenant: &TenantProjection) -> Result<ClaimOutcome, Error>;
+
+    /// Marks the tenant removed: ticks list nothing, its runs stop at the next batch. The claim stays with its
+    /// namespace (R5), rows stay. Does nothing unless (cluster id, namespace, name) is the claim's.
+    async fn remove_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<(), Error>;
+
+    /// Who holds a tenant's claim, removed or not.
+    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error>;
+
+    /// Writes a connector's projection, its base credential and the handling of its tokens as one revision in one
+    /// transaction (R29). The base credential is rewritten only when `digest` differs from the stored one, which drops
+    /// the overlay, increments the credential's revision and sets `connection_status` to pending (R7).
+    /// Tokens present at the first sight of the (namespace, name) are recorded as handled, not executed (R8).
+    ///
+    /// # Idempotency
+    /// By content; an equal projection writes nothing and returns the same answer.
+    async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error>;
+
+    /// Marks a connector removed: not listed any more, its runs are refused at the next batch; rows stay.
+    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error>;
+
+    /// All projected connectors of a cluster id (removed ones too), for the full compare and the sweep (R29, R11).
+    async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error>;
+
+    /// Status rows of connectors whose state or run changed at or after `since` (`None` = all). The caller overlaps by
+    /// 60 s, because a transaction may commit after a later one was read (R27).
+    async fn connector_statuses(&self, since: Option<Timestamp>) -> Result<StatusPage, Error>;
+
+    // --- workers: tick and lease ----------------------------------------------------------------------------------
+
+    /// The tenant's running, connected connectors and how long a tick may wait for them; empty for an unknown or
+    /// removed tenant. (Suspension pauses schedules, not this: a manual start still works.)
+    async fn list_connected(&self, tenant: &TenantId) -> Result<TenantListing, Error>;
+
+    /// Everything a worker needs to run a connector; `None` if unknown or removed.
+    async fn connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<ConnectorRecord>, Error>;
+
+    /// Records what a check or an `authenticate` found, if `credential_revision` is still the stored one (R23).
+    /// A first `account_id` is kept; a different one is refused with `Error::AccountChanged` until it is reset (R4).
+    async fn set_connection(
+        &self,
+        tenant: &TenantId,
+        connector: &ConnectorId,
+        credential_revision: i64,
+        found: &ConnectionFound,
+    ) -> Result<(), Error>;
+
+    /// Who holds the lease, if anybody.
+    async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error>;
+
+    /// Takes the lease (R12): new random epoch, `run_no + 1`; drops staged batches of the connector; closes the former
+    /// holder's run row as `former_outcome` unless it is the same workflow id, whose counts go on; inserts or reopens
+    /// the run row; begins `request.load` where none is in progress. A compare on `request.expected_epoch`.
+    ///
+    /// # Errors
+    /// `StaleRun` when the holder is not `expected_epoch` any more; `Stopped` when the connector is not Running.
+    async fn take_lease(&self, request: &LeaseRequest) -> Result<LeaseGranted, Error>;
+
+    /// The resume point and cursor as committed, checked against the lease.
+    ///
+    /// # Errors
+    /// `StaleRun` when the lease is another's.
+    async fn sync_state(&self, lease: &Lease) -> Result<SyncState, Error>;
+
+    // --- workers: the data path -----------------------------------------------------------------------------------
+
+    /// Stages a batch under a fresh id.
+    ///
+    /// # Errors
+    /// `StaleRun` when the lease is another's.
+    async fn stage(&self, lease: &Lease, batch: &NewStaged) -> Result<String, Error>;
+
+    /// The next position of a staged batch that waits under this lease; `None` if it is gone (applied, or its lease lost).
+    async fn staged_next(&self, lease: &Lease, staged_id: &str) -> Result<Option<crate::model::cursor::Load>, Error>;
+
+    /// Applies staged batches in order as one fenced commit: rows and tombstones by version and hash, rejections into
+    /// dead letters with one entry a batch, counts, position; deletes the staged batches.
+    ///
+    /// # Errors
+    /// `StaleRun` (fence, or a staged batch that is missing and not recorded as applied), `Stopped`,
+    /// `TooManyRejected` above the ceiling, `Rejected` for a batch that holds data which the database refused even row by row.
+    ///
+    /// # Idempotency
+    /// By staged id: one that is recorded as applied returns its recorded result (R1).
+    async fn apply(&self, lease: &Lease, batches: &[StagedRef]) -> Result<Applied, Error>;
+
+    /// Dead-letters a whole staged batch: every record into dead letters, one entry, counts, position (R10).
+    ///
+    /// # Errors
+    /// As `apply`.
+    ///
+    /// # Idempotency
+    /// By staged id.
+    async fn dead_letter(&self, lease: &Lease, batch: &StagedRef, error: &str) -> Result<Applied, Error>;
+
+    /// Ends the run: on `Complete` of a finished load moves the cursor to the load's watermark and forgets the load;
+    /// on `More` and `Failed` the load stays. Closes the run row and releases the lease.
+    ///
+    /// # Errors
+    /// `StaleRun`.
+    ///
+    /// # Idempotency
+    /// By (lease epoch): a second call returns the recorded end.
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error>;
+
+    /// Shows in the run row that the run waits (or goes on, with `None`).
+    async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error>;
+
+    /// The run's dead-letter array: its first `limit` entries.
+    async fn failed_records(&self, lease: &Lease, limit: usize) -> Result<Vec<FailedRecord>, Error>;
+
+    // --- quotas ---------------------------------------------------------------------------------------------------
+
+    /// Takes a grant of up to `want` requests from the budget shared by everybody on one vendor account (R35).
+    async fn take_budget(&self, key: &BudgetKey, limit: &BudgetLimit, want: u32) -> Result<BudgetGrant, Error>;
+
+    /// The vendor asked everybody on this account to wait until then.
+    async fn park_budget(&self, key: &BudgetKey, until: Timestamp, reason: &str) -> Result<(), Error>;
+}
+
+/// What `authenticate` and checks found about a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionFound {
+    /// The new status; `None` leaves it as it was (a transient failure, R23).
+    pub status: Option<ConnectionStatus>,
+    /// Class and names, shown in the CR's condition; empty when connected.
+    pub reason: String,
+    /// The vendor's account id, when it answered.
+    pub account_id: Option<String>,
+}
+
+/// Opens `postgres://…` (or `postgresql://…`) or `sqlite:<path>`.
+///
+/// # Errors
+/// For another scheme, or when the database cannot be reached.
+pub async fn open(_url: &str) -> Result<std::sync::Arc<dyn Store>, Error> {
+    Err(Error::Url)
+}

@@ -1,0 +1,14 @@
+//! One binary for all tests below the cluster: rules, stores, sources, workflows, CRDs, operator, generated files, module edges.
+//! Tests that need a service are ignored here and run by `cargo xtask test`, which starts it.
+#![allow(missing_docs, reason = "tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod crds;
+mod generated;
+mod hubspot;
+mod module_edges;
+mod operator;
+mod stores;
+mod workflows;
