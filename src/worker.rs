@@ -6,7 +6,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use temporalio_common::worker::{WorkerDeploymentOptions, WorkerDeploymentVersion};
 use temporalio_sdk::{
-    FixedSizeSlotSupplier, Runtime, RuntimeOptions, TunerHolder, Worker, WorkerOptions, runtime::WorkflowErrorType,
+    Runtime, Worker, WorkerOptions,
+    runtime::{RuntimeOptions, WorkflowErrorType, worker_tuner::{FixedSizeSlotSupplier, TunerHolder}},
 };
 use tokio::sync::watch;
 
