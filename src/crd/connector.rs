@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Request, ScheduleStatus, not_observed};
+use super::{Request, ScheduleStatus, not_observed, rules};
 use crate::ids::TenantId;
 
 /// As `model::config::DEFAULT_BATCH_SIZE`; a test compares them.
@@ -27,12 +27,14 @@ const DEFAULT_MAX_REJECTED_PERCENT: i32 = 50;
     category = "gtm",
     namespaced,
     status = "ConnectorStatus",
-    derive = "PartialEq"
+    doc = "One source of one tenant, e.g. its HubSpot account. Its name is the connector id.",
+    derive = "PartialEq",
+    selectable = ".spec.tenantId"
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectorSpec {
     /// The tenant, a DNS label. Cannot be changed. Its TenantSchedule must be in the same namespace.
-    #[schemars(with = "String", length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(with = "rules::Tenant")]
     pub tenant_id: TenantId,
     /// The system to read from.
     #[schemars(with = "SourceFields")]
@@ -76,6 +78,7 @@ enum SourceType {
 /// The wire form of `Source`: `type` names the one member that must be set.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::source_union()))]
 struct SourceFields {
     /// The kind of system; the member of the same name must be set, the others must not.
     #[serde(rename = "type")]
@@ -110,7 +113,7 @@ impl From<Source> for SourceFields {
 pub struct HubspotSource {
     /// Where its API is; default: HubSpot's own host. The credential is only ever sent there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 512))]
+    #[schemars(with = "Option<rules::BaseUrl>")]
     pub base_url: Option<String>,
 }
 
@@ -136,13 +139,14 @@ impl std::fmt::Debug for Credentials {
 /// The wire form of `Credentials`.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::credentials_union()))]
 struct CredentialFields {
     /// A Secret of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secret_ref: Option<SecretRef>,
     /// A credential sealed to the workers by `gtm-sync seal`, safe in Git; opens for this tenant and this connector only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16384), regex(pattern = "^gtmseal1:[0-9a-f]{16}:[A-Za-z0-9+/]+={0,2}$"))]
+    #[schemars(with = "Option<rules::SealedText>")]
     sealed: Option<String>,
 }
 
@@ -172,11 +176,11 @@ impl From<Credentials> for CredentialFields {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(with = "rules::SecretName")]
     pub name: String,
     /// The key that holds the access token; default: every key of the Secret is a field of the credential, e.g. accessToken, or clientId, clientSecret and refreshToken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(with = "Option<rules::SecretKey>")]
     pub key: Option<String>,
 }
 
@@ -188,11 +192,7 @@ pub struct StreamSpec {
     pub name: StreamName,
     /// Properties beyond the canonical ones, by the source's own names; they arrive in the column `custom`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 200),
-        inner(length(min = 1, max = 100), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")),
-        extend("x-kubernetes-list-type" = "set")
-    )]
+    #[schemars(with = "Vec<rules::Property>", length(max = 200), extend("x-kubernetes-list-type" = "set"))]
     pub properties: Vec<String>,
 }
 
@@ -251,7 +251,7 @@ pub struct SyncSpec {
     pub batch_size: i32,
     /// Cron expressions of the connector's own, for sources that change faster than the tenant's schedule; it then no longer runs with the tenant's. Time zone, spread and catch-up window are the tenant's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(min = 1, max = 100)))]
+    #[schemars(with = "Vec<rules::Cron>", length(max = 8))]
     pub schedules: Vec<String>,
 }
 
@@ -326,7 +326,7 @@ pub struct ConnectorStatus {
     /// The connector's own schedule in Temporal, if `spec.sync.schedules` asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
-    /// The run at work.
+    /// The newest run: the one at work, or the last one with its final counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// The last run that ended.
@@ -393,7 +393,7 @@ pub enum ConnectionState {
     Disconnected,
 }
 
-/// A run at work.
+/// The newest run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
