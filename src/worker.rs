@@ -4,7 +4,6 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use temporalio_common::worker::{WorkerDeploymentOptions, WorkerDeploymentVersion};
 use temporalio_sdk::{
     Runtime, Worker, WorkerOptions,
     runtime::{RuntimeOptions, WorkflowErrorType, worker_tuner::{FixedSizeSlotSupplier, TunerHolder}},
@@ -149,7 +148,7 @@ async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Activi
     let mut draining = activities.draining.clone();
     let slots = TunerHolder::builder()
         .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_workflows))
-        .activity_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_activities))
+        .activity_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_activities))
         .build();
     let options = WorkerOptions::new(TASK_QUEUE)
         .tuner(Arc::new(slots))

@@ -10,7 +10,7 @@ use super::{Activities, attempt::Attempt, failure};
 use crate::{
     clock,
     connectors::{
-        self, Source,
+        Source,
         budget::{Budget, Grant, Key, Limit},
         registry::{self, Opening},
     },
@@ -42,11 +42,7 @@ impl Refused {
     }
 
     fn credential(record: &ConnectorRecord, status: Option<ConnectionStatus>, failure: ActivityError) -> Self {
-        let reason = match &failure {
-            ActivityError::Application(failure) => failure.source_error().to_string(),
-            _ => String::new(),
-        };
-        let found = ConnectionFound { status, reason, account_id: None };
+        let found = ConnectionFound { status, reason: failure::text(&failure), account_id: None };
         Self { failure, found: Some((record.credential_revision, found)) }
     }
 

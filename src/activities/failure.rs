@@ -40,6 +40,14 @@ pub(super) fn type_name(error: &ActivityError) -> &'static str {
     known.into_iter().find(|known| *known == name).unwrap_or("Other")
 }
 
+/// The failure's text: class, code and names.
+pub(super) fn text(error: &ActivityError) -> String {
+    match error {
+        ActivityError::Application(failure) => failure.source_error().to_string(),
+        _ => "cancelled".to_owned(),
+    }
+}
+
 /// By the store's error.
 pub(super) fn of_store(error: store::Error) -> ActivityError {
     let type_name = match &error {

@@ -62,7 +62,8 @@ impl Activities {
         self.metrics.activities.get_or_create(&ActivityEnd { activity, result: end }).inc();
         if let Err(error) = &result {
             let info = ctx.info();
-            tracing::warn!(workflow = info.workflow_id, activity, attempt = info.attempt, %error, "attempt failed");
+            let error = failure::text(error);
+            tracing::warn!(workflow = info.workflow_id, activity, attempt = info.attempt, error, "attempt failed");
         }
         result
     }

@@ -51,6 +51,6 @@ fn rejected(error: &store::Error, batch: &StagedRef, done: WriteRecordsResult) -
     let details = RejectedBatch { batch: batch.clone(), error: error.to_string(), stats: done.stats, failed };
     let failure = ApplicationFailure::builder(error.clone())
         .type_name(failures::REJECTED.to_owned())
-        .details(temporalio_common::error::FailurePayloads::new(details));
+        .details(details);
     ActivityError::Application(Box::new(failure.build()))
 }
