@@ -4,6 +4,7 @@
 mod columns;
 pub mod conditions;
 mod connector;
+mod connector_status;
 mod definition;
 mod duration;
 pub mod generate;
@@ -12,9 +13,12 @@ mod rules;
 mod tenant_schedule;
 
 pub use connector::{
-    Connection, ConnectionState, Connector, ConnectorRequests, ConnectorSpec, ConnectorState, ConnectorStatus,
-    Credentials, CursorSummary, DeadLetters, HandledConnectorTokens, HubspotSource, LastSync, LastSyncOutcome, Limits,
-    Phase, Progress, SecretRef, Source, StreamName, StreamSpec, SyncSpec,
+    Connector, ConnectorRequests, ConnectorSpec, ConnectorState, Credentials, HubspotSource, Limits, SecretRef, Source,
+    StreamName, StreamSpec, SyncSpec,
+};
+pub use connector_status::{
+    Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, HandledConnectorTokens, LastSync,
+    LastSyncOutcome, Phase, Progress,
 };
 pub use definition::{definitions, manifests};
 pub use duration::{DurationText, InvalidDuration};
