@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use gtm_sync::{
-    credentials::seal::generate_identity,
+    credentials::{Envelope, Sealer, seal::generate_identity},
+    ids::{ConnectorId, TenantId},
+    model::config::SecretFields,
     operator,
     settings::{LogSettings, OperatorSettings, StoreSettings, WorkerSettings},
     store, telemetry, worker,
@@ -43,6 +45,22 @@ enum Command {
     },
     /// Print a new age identity file for the workers; its recipient stands in the comment.
     Keygen,
+    /// Seal a credential for `spec.credentials.sealed`: reads `field=value` lines from standard input, prints one line that is
+    /// safe in Git. Only the workers can open it, and only for this tenant, connector and host.
+    Seal {
+        /// The workers' recipient (`age1…`): `kubectl get configmap gtm-sync-recipient -o jsonpath={.data.recipient}`.
+        #[arg(long, env = "GTM_RECIPIENT")]
+        recipient: String,
+        /// The tenant's id.
+        #[arg(long)]
+        tenant: TenantId,
+        /// The Connector's name.
+        #[arg(long)]
+        connector: ConnectorId,
+        /// Host the credential may be sent to, `host` or `host:port`; that of the Connector's `baseUrl` where one is set.
+        #[arg(long, default_value = "api.hubapi.com")]
+        host: String,
+    },
 }
 
 #[tokio::main]
@@ -56,16 +74,28 @@ async fn main() -> anyhow::Result<()> {
         Command::Migrate(settings) => Ok(store::open(&settings.database_url).await?.migrate().await?),
         Command::Crds { directory, check } => gtm_sync::crd::generate::run(&directory, check),
         Command::Keygen => {
-            print_identity();
+            let (identity, recipient) = generate_identity();
+            print(&format!("# public key: {recipient}\n{identity}"));
+            Ok(())
+        }
+        Command::Seal { recipient, tenant, connector, host } => {
+            let fields = SecretFields::parse_lines(&std::io::read_to_string(std::io::stdin())?)?;
+            let envelope = Envelope {
+                tenant_id: tenant,
+                connector_id: connector,
+                allowed_hosts: vec![host],
+                key_id: String::new(),
+                fields,
+            };
+            print(&Sealer::new(&recipient)?.seal(envelope).to_text());
             Ok(())
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the command's output")]
-fn print_identity() {
-    let (identity, recipient) = generate_identity();
-    println!("# public key: {recipient}\n{identity}");
+fn print(output: &str) {
+    println!("{output}");
 }
 
 /// Becomes true at the first SIGTERM or SIGINT.
