@@ -13,6 +13,9 @@ mod python;
 mod run;
 mod services;
 mod temporal;
+mod test;
+mod test_binaries;
+mod test_report;
 mod tools;
 
 use std::process::ExitCode;
@@ -39,6 +42,8 @@ enum Command {
     Tools,
     /// Start kube-apiserver, Temporal and PostgreSQL for `cargo test`, until Ctrl-C; see target/services/env.
     Services,
+    /// Run every layer of tests with the services it needs; prints times and counts.
+    Test(test::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,7 +60,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::line(format_args!("\nerror: {error:#}"));
+            eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -66,6 +71,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Tools => tools::list(&machine).await,
         Command::Services => services::keep_up(&machine, arguments.yes).await,
+        Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
     }
 }
 

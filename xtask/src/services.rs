@@ -72,7 +72,16 @@ pub(crate) async fn keep_up(machine: &Machine, yes: bool) -> anyhow::Result<()> 
     let services = Services::start(machine, &run, &tools).await?;
     let mut variables = services.variables();
     variables.extend(tool_variables(machine, &tools, Some(&python)));
-    let file = EnvironmentFile::write(&machine.target.join("services"), &variables)?;
+    announce_and_wait(machine, &run, &variables).await
+}
+
+/// Writes `target/services/env`, says so, and waits for Ctrl-C.
+pub(crate) async fn announce_and_wait(
+    machine: &Machine,
+    run: &Run,
+    variables: &[(&'static str, String)],
+) -> anyhow::Result<()> {
+    let file = EnvironmentFile::write(&machine.target.join("services"), variables)?;
     console::line(format_args!("\nin another terminal: . {}", file.path.display()));
     console::line("then e.g.: cargo test --test it -- --include-ignored stores");
     console::line(format_args!("logs: {}\nCtrl-C ends the services and removes their data", run.logs.display()));
