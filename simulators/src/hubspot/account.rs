@@ -223,7 +223,7 @@ impl Account {
             ("POST", ["search"]) => self.search(kind, request),
             ("POST", ["batch", "read"]) => self.batch_read(kind, request),
             ("GET", [id]) => self.read_one(kind, id, request),
-            _ => answer::no_such_path(),
+            _ => self.write(kind, &rest, request).unwrap_or_else(answer::no_such_path),
         }
     }
 }

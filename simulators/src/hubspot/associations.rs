@@ -61,10 +61,11 @@ impl Records {
             }
         }
         // The primary one is the last, so that a client that takes the first is found out.
-        if to == Kind::Companies && !from.is_activity() {
-            if let Some(last) = links.last_mut() {
-                last.primary = true;
-            }
+        if to == Kind::Companies
+            && !from.is_activity()
+            && let Some(last) = links.last_mut()
+        {
+            last.primary = true;
         }
         links
     }

@@ -23,6 +23,7 @@ mod server;
 mod state;
 mod truth;
 mod vocabulary;
+mod write;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -414,7 +414,7 @@ fn text(random: &mut Random, sentences: u64) -> String {
     let count = 1 + random.below(sentences);
     let mut text = String::new();
     for _ in 0..count {
-        text.push_str(*random.pick(words::SENTENCES));
+        text.push_str(random.pick::<&str>(words::SENTENCES));
         text.push(if random.chance(200) { '\n' } else { ' ' });
     }
     text

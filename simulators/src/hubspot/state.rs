@@ -205,10 +205,10 @@ impl StateHandle {
             for _ in 0..edits.merge {
                 let winner = pick_live(account, &mut random, &[Kind::Companies, Kind::Contacts]);
                 let loser = winner.and_then(|(kind, _)| pick_live(account, &mut random, &[kind]));
-                if let (Some((kind, winner)), Some((_, loser))) = (winner, loser) {
-                    if account.records.merge(kind, winner, loser, now_ms) {
-                        edited.merged.push(name((kind, loser)));
-                    }
+                if let (Some((kind, winner)), Some((_, loser))) = (winner, loser)
+                    && account.records.merge(kind, winner, loser, now_ms)
+                {
+                    edited.merged.push(name((kind, loser)));
                 }
             }
             for _ in 0..edits.create {
