@@ -9,6 +9,8 @@ pub const CONNECTED: &str = "Connected";
 pub const HEALTHY: &str = "Healthy";
 /// A run is at work. On a Connector only.
 pub const SYNCING: &str = "Syncing";
+/// Pods of the tenant's worker pool poll. On a TenantSchedule, only where the operator deploys the workers.
+pub const WORKERS_AVAILABLE: &str = "WorkersAvailable";
 /// kstatus: the operator is still at it. Present only while true, never together with `STALLED`.
 pub const RECONCILING: &str = "Reconciling";
 /// kstatus: nothing will change until somebody edits something. Present only while true.
@@ -83,6 +85,13 @@ pub mod reason {
     pub const SYNC_SLOW: &str = "SyncSlow";
     /// Not healthy: at least one of the tenant's Connectors is not.
     pub const CONNECTORS_FAILING: &str = "ConnectorsFailing";
+
+    /// Workers: enough pods are ready.
+    pub const PODS_READY: &str = "PodsReady";
+    /// No workers: their Deployment has no ready pod.
+    pub const NO_PODS_READY: &str = "NoPodsReady";
+    /// Workers unknown: their Deployment was not seen yet.
+    pub const DEPLOYMENT_PENDING: &str = "DeploymentPending";
 
     /// Syncing: a run is at work.
     pub const RUNNING: &str = "Running";
