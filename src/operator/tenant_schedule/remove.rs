@@ -8,6 +8,7 @@ use crate::{
     operator::{
         error::Error,
         outcome::{Again, Note, Outcome, is_news},
+        schedule_removal::{Progress, RemoveSchedule},
         status_part::TENANT_CONTROL,
         world::{Answer, Reply, Request, Step},
     },
@@ -25,8 +26,7 @@ pub struct Remove {
 enum Phase {
     Begin,
     AskingClaim,
-    Describing,
-    Deleting,
+    RemovingSchedule(RemoveSchedule),
     Unprojecting,
     Releasing,
     Status,
@@ -63,6 +63,23 @@ impl Remove {
         self.input.installation.names.tenant_schedule(&self.input.spec.tenant_id)
     }
 
+    fn remove_schedule(&mut self, mut machine: RemoveSchedule, reply: Option<Reply>) -> Option<Request> {
+        match machine.next(reply) {
+            Progress::Ask(request) => {
+                self.phase = Phase::RemovingSchedule(machine);
+                Some(request)
+            }
+            Progress::Finished(Ok(existed)) => {
+                if existed {
+                    let message = format!("deleted schedule {}", self.schedule_id());
+                    self.outcome.notes.push(Note::normal("ScheduleDeleted", "Delete", message));
+                }
+                self.unproject()
+            }
+            Progress::Finished(Err(error)) => self.blocked(error),
+        }
+    }
+
     fn release(&mut self) -> Option<Request> {
         self.phase = Phase::Releasing;
         Some(Request::RemoveFinalizer(self.input.key.clone()))
@@ -95,9 +112,9 @@ impl Step for Remove {
     type Outcome = Outcome;
 
     fn next(&mut self, reply: Option<Reply>) -> Option<Request> {
-        let ours = self.input.installation.schedule_owner(&self.input.key);
         match (mem::replace(&mut self.phase, Phase::End), reply) {
             (Phase::Begin, _) => self.begin(),
+            (Phase::RemovingSchedule(machine), reply) => self.remove_schedule(machine, reply),
             (Phase::Status | Phase::Releasing, Some(Err(error))) => {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None
@@ -108,18 +125,8 @@ impl Step for Remove {
                 if claimant.is_some_and(|owner| owner != self.input.installation.owner(&self.input.key)) {
                     return self.release();
                 }
-                self.phase = Phase::Describing;
-                Some(Request::DescribeSchedule(self.schedule_id()))
-            }
-            (Phase::Describing, Some(Ok(Answer::Schedule(Some(seen))))) if seen.owner.as_ref() == Some(&ours) => {
-                self.phase = Phase::Deleting;
-                Some(Request::DeleteSchedule(self.schedule_id()))
-            }
-            (Phase::Describing, Some(Ok(Answer::Schedule(_)))) => self.unproject(),
-            (Phase::Deleting, Some(Ok(_))) => {
-                let message = format!("deleted schedule {}", self.schedule_id());
-                self.outcome.notes.push(Note::normal("ScheduleDeleted", "Delete", message));
-                self.unproject()
+                let owner = self.input.installation.schedule_owner(&self.input.key);
+                self.remove_schedule(RemoveSchedule::new(self.schedule_id(), owner), None)
             }
             (Phase::Unprojecting, Some(Ok(_))) => self.release(),
             (Phase::Releasing | Phase::Status | Phase::End, _) => None,
