@@ -1,12 +1,11 @@
 //! `Connector`: one source of one tenant, its credential, and how it is synced.
-//! Field documentation here is user documentation (docs/crd-reference.md); what workers read is `model::config`.
+//! Field documentation here is user documentation (docs/crd-reference.md); what workers read is `model::config`, what the operator writes back is `connector_status`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Request, ScheduleStatus, not_observed};
+use super::{ConnectorStatus, Request, rules};
 use crate::ids::TenantId;
 
 /// As `model::config::DEFAULT_BATCH_SIZE`; a test compares them.
@@ -27,12 +26,14 @@ const DEFAULT_MAX_REJECTED_PERCENT: i32 = 50;
     category = "gtm",
     namespaced,
     status = "ConnectorStatus",
-    derive = "PartialEq"
+    doc = "One source of one tenant, e.g. its HubSpot account. Its name is the connector id.",
+    derive = "PartialEq",
+    selectable = ".spec.tenantId"
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectorSpec {
     /// The tenant, a DNS label. Cannot be changed. Its TenantSchedule must be in the same namespace.
-    #[schemars(with = "String", length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(with = "rules::Tenant")]
     pub tenant_id: TenantId,
     /// The system to read from.
     #[schemars(with = "SourceFields")]
@@ -76,6 +77,7 @@ enum SourceType {
 /// The wire form of `Source`: `type` names the one member that must be set.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::source_union()))]
 struct SourceFields {
     /// The kind of system; the member of the same name must be set, the others must not.
     #[serde(rename = "type")]
@@ -110,7 +112,7 @@ impl From<Source> for SourceFields {
 pub struct HubspotSource {
     /// Where its API is; default: HubSpot's own host. The credential is only ever sent there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 512))]
+    #[schemars(with = "Option<rules::BaseUrl>")]
     pub base_url: Option<String>,
 }
 
@@ -136,13 +138,14 @@ impl std::fmt::Debug for Credentials {
 /// The wire form of `Credentials`.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::credentials_union()))]
 struct CredentialFields {
     /// A Secret of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     secret_ref: Option<SecretRef>,
     /// A credential sealed to the workers by `gtm-sync seal`, safe in Git; opens for this tenant and this connector only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16384), regex(pattern = "^gtmseal1:[0-9a-f]{16}:[A-Za-z0-9+/]+={0,2}$"))]
+    #[schemars(with = "Option<rules::SealedText>")]
     sealed: Option<String>,
 }
 
@@ -172,11 +175,11 @@ impl From<Credentials> for CredentialFields {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Its name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(with = "rules::SecretName")]
     pub name: String,
     /// The key that holds the access token; default: every key of the Secret is a field of the credential, e.g. accessToken, or clientId, clientSecret and refreshToken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = "^[-._a-zA-Z0-9]+$"))]
+    #[schemars(with = "Option<rules::SecretKey>")]
     pub key: Option<String>,
 }
 
@@ -188,11 +191,7 @@ pub struct StreamSpec {
     pub name: StreamName,
     /// Properties beyond the canonical ones, by the source's own names; they arrive in the column `custom`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 200),
-        inner(length(min = 1, max = 100), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$")),
-        extend("x-kubernetes-list-type" = "set")
-    )]
+    #[schemars(with = "Vec<rules::Property>", length(max = 200), extend("x-kubernetes-list-type" = "set"))]
     pub properties: Vec<String>,
 }
 
@@ -251,7 +250,7 @@ pub struct SyncSpec {
     pub batch_size: i32,
     /// Cron expressions of the connector's own, for sources that change faster than the tenant's schedule; it then no longer runs with the tenant's. Time zone, spread and catch-up window are the tenant's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(min = 1, max = 100)))]
+    #[schemars(with = "Vec<rules::Cron>", length(max = 8))]
     pub schedules: Vec<String>,
 }
 
@@ -311,199 +310,6 @@ pub struct ConnectorRequests {
     /// Sync everything now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_sync: Option<Request>,
-}
-
-/// What the operator found and did; written by the operator only.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectorStatus {
-    /// The generation this status is about; -1 before the operator has seen the object.
-    #[serde(default = "not_observed")]
-    pub observed_generation: i64,
-    /// Whether the source accepts the credential.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connection: Option<Connection>,
-    /// The connector's own schedule in Temporal, if `spec.sync.schedules` asks for one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<ScheduleStatus>,
-    /// The run at work.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub progress: Option<Progress>,
-    /// The last run that ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_sync: Option<LastSync>,
-    /// When a run last completed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_success_time: Option<Time>,
-    /// How far the stored records reach.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<CursorSummary>,
-    /// Records that could not be written and are kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dead_letters: Option<DeadLetters>,
-    /// Tokens already handled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_handled: Option<HandledConnectorTokens>,
-    /// Ready, Connected, Healthy, Syncing; Reconciling or Stalled while true.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
-    pub conditions: Vec<Condition>,
-}
-
-impl Default for ConnectorStatus {
-    fn default() -> Self {
-        Self {
-            observed_generation: not_observed(),
-            connection: None,
-            schedule: None,
-            progress: None,
-            last_sync: None,
-            last_success_time: None,
-            cursor: None,
-            dead_letters: None,
-            last_handled: None,
-            conditions: Vec::new(),
-        }
-    }
-}
-
-/// Whether the source accepts the credential.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Connection {
-    /// What the last check said.
-    pub status: ConnectionState,
-    /// When it was last checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checked_at: Option<Time>,
-    /// The account at the source, as the source calls it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub account_id: Option<String>,
-}
-
-/// The state of a connection.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ConnectionState {
-    /// Not yet checked with this credential.
-    #[default]
-    Pending,
-    /// The last check or sync signed in.
-    Connected,
-    /// The source refused the credential.
-    Disconnected,
-}
-
-/// A run at work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Progress {
-    /// Its workflow id in Temporal.
-    pub workflow_id: String,
-    /// What it does.
-    pub phase: Phase,
-    /// The stream it reads.
-    pub entity_type: String,
-    /// Records so far.
-    pub records_processed: i64,
-    /// Records so far that could not be written.
-    pub errors_count: i64,
-    /// Set while it waits: until when at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parked_until: Option<Time>,
-    /// Why it waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// Phases of a run, as the query `getSyncProgress` spells them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Phase {
-    /// Validates access.
-    Authenticating,
-    /// Fetches batches.
-    Syncing,
-    /// A write is in flight.
-    Writing,
-    /// Saves cursor and statistics.
-    Finalizing,
-    /// Done.
-    Complete,
-    /// Could not go on.
-    Failed,
-}
-
-/// A run that ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct LastSync {
-    /// Its workflow id in Temporal.
-    pub workflow_id: String,
-    /// When it began.
-    pub start_time: Time,
-    /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end_time: Option<Time>,
-    /// How it ended.
-    pub outcome: LastSyncOutcome,
-    /// Records written, unchanged or rejected.
-    pub records_processed: i64,
-    /// Rows inserted or updated.
-    pub records_written: i64,
-    /// Rows that were stored like this already.
-    pub records_unchanged: i64,
-    /// Records that could not be written.
-    pub errors_count: i64,
-    /// Batches with at least one of them.
-    pub failed_batches: i64,
-    /// Why it failed, without record values.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum LastSyncOutcome {
-    /// Every stream that could be read was read.
-    Complete,
-    /// It reached its time budget; the next run goes on where it stood.
-    More,
-    /// It could not go on; the next run goes on where it stood.
-    Failed,
-    /// It was found dead by the next run.
-    Terminated,
-}
-
-/// How far the stored records reach.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct CursorSummary {
-    /// Every change at the source up to this moment, in every stream, is stored or dead-lettered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_watermark: Option<Time>,
-}
-
-/// Dead letters.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DeadLetters {
-    /// Records kept now.
-    pub count: i64,
-}
-
-/// Tokens of a connector that were handled.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HandledConnectorTokens {
-    /// Of `spec.requests.sync`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sync: Option<String>,
-    /// Of `spec.requests.fullSync`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub full_sync: Option<String>,
-    /// Of the annotation `sync.gtmclarity.io/requested-at`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requested_at: Option<String>,
 }
 
 fn default_batch_size() -> i32 {

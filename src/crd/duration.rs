@@ -1,16 +1,15 @@
 //! Durations as users write them in specs: `90s`, `5m`, `1h30m`.
 //! The text is kept as written, so that a server-side apply of the same manifest stays a no-op.
 
-use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// What the schema admits and `FromStr` parses: hours, minutes, seconds in this order, each at most once.
 /// CEL's and Go's `duration()` read it the same way.
-pub(crate) const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$";
+pub(super) const PATTERN: &str = "^([0-9]{1,5}h)?([0-9]{1,5}m)?([0-9]{1,5}s)?$";
 /// The longest text the pattern admits, e.g. `12345h12345m12345s`.
-const MAX_LENGTH: u32 = 18;
+pub(super) const MAX_LENGTH: u32 = 18;
 
 /// Why a text is not a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,20 +69,6 @@ impl From<DurationText> for String {
 impl fmt::Display for DurationText {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.text)
-    }
-}
-
-impl JsonSchema for DurationText {
-    fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "minLength": 2, "maxLength": MAX_LENGTH, "pattern": PATTERN })
     }
 }
 

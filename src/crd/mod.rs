@@ -1,17 +1,28 @@
 //! The Kubernetes API `sync.gtmclarity.io/v1alpha1`: types, defaults, rules, and the files generated from them.
 //! Schemas are at least as strict as the Rust types, so that no object the API server admits can fail to parse.
 
+mod columns;
 pub mod conditions;
 mod connector;
+mod connector_status;
+mod definition;
 mod duration;
+pub mod generate;
+mod reference;
+mod rules;
 mod tenant_schedule;
 
 pub use connector::{
-    Connection, ConnectionState, Connector, ConnectorRequests, ConnectorSpec, ConnectorState, ConnectorStatus,
-    Credentials, CursorSummary, DeadLetters, HandledConnectorTokens, HubspotSource, LastSync, LastSyncOutcome, Limits,
-    Phase, Progress, SecretRef, Source, StreamName, StreamSpec, SyncSpec,
+    Connector, ConnectorRequests, ConnectorSpec, ConnectorState, Credentials, HubspotSource, Limits, SecretRef, Source,
+    StreamName, StreamSpec, SyncSpec,
 };
+pub use connector_status::{
+    Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, HandledConnectorTokens, LastSync,
+    LastSyncOutcome, Phase, Progress,
+};
+pub use definition::{definitions, manifests};
 pub use duration::{DurationText, InvalidDuration};
+pub use reference::reference;
 pub use tenant_schedule::{
     ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
     TenantScheduleSpec, TenantScheduleStatus,
@@ -44,7 +55,7 @@ pub const NOT_OBSERVED: i64 = -1;
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     /// Any text that was not used before, e.g. a date or a commit.
-    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9]([A-Za-z0-9._:+-]*[A-Za-z0-9])?$"))]
+    #[schemars(with = "rules::Token")]
     pub token: String,
 }
 

@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, Request, ScheduleStatus, not_observed};
+use super::{DurationText, Request, ScheduleStatus, not_observed, rules};
 use crate::ids::TenantId;
 
 /// The seed's default: every 4 hours.
@@ -27,20 +27,22 @@ const DEFAULT_CATCH_UP_WINDOW: &str = "4h";
     category = "gtm",
     namespaced,
     status = "TenantScheduleStatus",
-    derive = "PartialEq"
+    doc = "When the connectors of one tenant sync: a schedule in Temporal that starts a sync of each connected Connector of the tenant.",
+    derive = "PartialEq",
+    selectable = ".spec.tenantId"
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TenantScheduleSpec {
     /// The tenant, a DNS label. Cannot be changed. One TenantSchedule per tenant: the first one holds it.
-    #[schemars(with = "String", length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(with = "rules::Tenant")]
     pub tenant_id: TenantId,
     /// Cron expressions of five fields (minute hour day-of-month month day-of-week) or @hourly, @daily, @weekly, @monthly, @yearly. A sync starts when any of them fires.
     #[serde(default = "default_schedules")]
-    #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 100)))]
+    #[schemars(with = "Vec<rules::Cron>", length(min = 1, max = 8))]
     pub schedules: Vec<String>,
     /// IANA name of the time zone of the cron expressions, e.g. Europe/Berlin. On the days the clocks change, an hour is left out or comes twice.
     #[serde(default = "default_time_zone")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(with = "rules::TimeZone")]
     pub time_zone: String,
     /// Spreads the starts of many tenants that share a cron expression.
     #[serde(default)]
@@ -50,6 +52,7 @@ pub struct TenantScheduleSpec {
     pub overlap_policy: OverlapPolicy,
     /// Ticks missed in an outage of Temporal are made up for if they are not older than this. At least 10s; choose at least one interval.
     #[serde(default = "default_catch_up_window")]
+    #[schemars(with = "rules::CatchUpWindow")]
     pub catch_up_window: DurationText,
     /// Pauses every schedule of the tenant, those of its Connectors too. A sync asked for by token still runs.
     #[serde(default)]
@@ -68,6 +71,7 @@ pub struct TenantScheduleSpec {
 pub struct Spread {
     /// Each tick starts at a random moment within this long after its time, but before the next tick; 0s = exactly then.
     #[serde(default = "default_spread")]
+    #[schemars(with = "rules::AnyDuration")]
     pub window: DurationText,
 }
 
