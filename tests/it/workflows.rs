@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simulators::hubspot::{Effect, Fault, Limits, Options, Simulator};
+use simulators::hubspot::{Edits, Effect, Fault, Limits, Options, Simulator};
 
 use crate::support::{
     eventually, fresh, postgres_url,
@@ -54,8 +54,7 @@ async fn full_then_incremental_then_archived_leave_nothing_for_the_checker_to_fi
     let expected = json!({"entityType": "", "recordsProcessed": processed, "errorsCount": full["stats"]["errorsCount"], "phase": "complete"});
     assert_eq!(progress, expected, "exactly the contract's four fields");
 
-    crm.state().edit_random(120, 7);
-    crm.state().archive_random(15, 8);
+    crm.state().edit_random(Edits { seed: 7, create: 20, update: 100, archive: 15, merge: 2 });
     crm.state().advance_clock(Duration::from_secs(900));
     let incremental = stack.sync("sync-acme-hubspot-incremental", "acme", "hubspot", false).await.completed();
     let written = incremental["stats"]["recordsWritten"].as_u64().expect("count");
