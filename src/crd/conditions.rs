@@ -24,6 +24,8 @@ documented! {
     HEALTHY = "Healthy",
     /// A run is at work. On a Connector only.
     SYNCING = "Syncing",
+    /// Pods of the tenant's worker pool poll. On a TenantSchedule, only where the operator deploys the workers.
+    WORKERS_AVAILABLE = "WorkersAvailable",
     /// kstatus: the operator is still at it. Present only while true, never together with `Stalled`.
     RECONCILING = "Reconciling",
     /// kstatus: nothing will change until somebody edits something. Present only while true.
@@ -103,6 +105,13 @@ pub mod reason {
         SYNC_SLOW = "SyncSlow",
         /// Not healthy: at least one of the tenant's Connectors is not.
         CONNECTORS_FAILING = "ConnectorsFailing",
+
+        /// Workers: enough pods are ready.
+        PODS_READY = "PodsReady",
+        /// No workers: their Deployment has no ready pod.
+        NO_PODS_READY = "NoPodsReady",
+        /// Workers unknown: their Deployment was not seen yet.
+        DEPLOYMENT_PENDING = "DeploymentPending",
 
         /// Syncing: a run is at work.
         RUNNING = "Running",

@@ -146,7 +146,7 @@ pub struct TenantScheduleStatus {
     /// Tokens already handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<HandledTenantTokens>,
-    /// Ready, Healthy; Reconciling or Stalled while true.
+    /// Ready, Healthy, WorkersAvailable; Reconciling or Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
