@@ -24,7 +24,7 @@ documented! {
     HEALTHY = "Healthy",
     /// A run is at work. On a Connector only.
     SYNCING = "Syncing",
-    /// Pods of the tenant's worker pool poll. On a TenantSchedule, only where the operator deploys the workers.
+    /// The workers' pods are ready. On a TenantSchedule only, and only where the operator deploys the workers.
     WORKERS_AVAILABLE = "WorkersAvailable",
     /// kstatus: the operator is still at it. Present only while true, never together with `Stalled`.
     RECONCILING = "Reconciling",
@@ -106,14 +106,14 @@ pub mod reason {
         /// Not healthy: at least one of the tenant's Connectors is not.
         CONNECTORS_FAILING = "ConnectorsFailing",
 
-        /// Workers: enough pods are ready.
-        PODS_READY = "PodsReady",
-        /// No workers: their Deployment has no ready pod.
-        NO_PODS_READY = "NoPodsReady",
-        /// Workers unknown: their Deployment was not seen yet.
-        DEPLOYMENT_PENDING = "DeploymentPending",
+        /// Workers available: at least one pod is ready.
+    PODS_READY = "PodsReady",
+    /// Workers not available: no pod of their Deployment is ready.
+    NO_PODS_READY = "NoPodsReady",
+    /// Workers unknown: their Deployment was not seen yet.
+    DEPLOYMENT_PENDING = "DeploymentPending",
 
-        /// Syncing: a run is at work.
+    /// Syncing: a run is at work.
         RUNNING = "Running",
         /// Syncing: the run waits for a quota or an outage to end.
         PARKED = "Parked",
