@@ -60,7 +60,7 @@ pub struct TenantScheduleSpec {
     /// What happens in Temporal when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// One-shot wishes.
+    /// One-shot wishes. Tokens that a new object brings along are noted, not carried out, so that a rebuild from Git repeats nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<TenantRequests>,
 }

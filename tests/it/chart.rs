@@ -175,6 +175,8 @@ fn values_arrive_at_operator_and_workers() {
         rendered.iter().all(|object| kind(object) != "ClusterRoleBinding"),
         "a list of namespaces needs no cluster-wide rights"
     );
+    let text = serde_json::to_string(&rendered).expect("JSON");
+    assert!(!text.contains("gtm-sync-identity"), "an identity of the user's own: nothing to make, no right to make it");
     let roles = rendered.iter().filter(|object| kind(object) == "Role" && object.name_any().ends_with("tenants"));
     assert_eq!(roles.map(|role| role.namespace().expect("a namespace")).collect::<Vec<_>>(), ["a", "b"]);
 }
