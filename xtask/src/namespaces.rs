@@ -17,14 +17,11 @@ use crate::{
 };
 
 const INIT: &str = include_str!("../tools/node-init.sh");
-/// Directories that the node shadows; made when missing, removed again when we made them.
-const SHADOWED: [&str; 4] = ["/var/lib/kubelet", "/var/lib/cni", "/var/log/pods", "/var/log/containers"];
 
 /// Living namespaces; dropping them ends all processes in them.
 pub(crate) struct Namespaces {
     enter: PathBuf,
     init: u32,
-    made: Vec<&'static str>,
     holder: Option<Service>,
 }
 
@@ -36,7 +33,6 @@ impl Namespaces {
         fs::create_dir_all(&directory)?;
         let (script, told) = (directory.join("init.sh"), directory.join("init.pid"));
         fs::write(&script, INIT)?;
-        let made: Vec<_> = SHADOWED.into_iter().filter(|it| fs::create_dir(it).is_ok()).collect();
         let mut command = process::command(find("unshare")?);
         command.args(["--mount", "--net", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--", "/bin/sh"]);
         command.arg(&script).arg(&directory).arg(&told);
@@ -45,8 +41,8 @@ impl Namespaces {
         let is_told = || async { fs::metadata(&told).map(drop).context("it has not told its process id") };
         process::ready(&mut holder, Duration::from_secs(20), is_told).await?;
         let init = fs::read_to_string(&told)?.trim().parse().context("the process id is not a number")?;
-        ensure!(Path::new(&format!("/proc/{init}")).exists(), "the node's first process is gone");
-        Ok(Self { enter: find("nsenter")?, init, made, holder: Some(holder) })
+        ensure!(is_alive(init), "the node's first process is gone");
+        Ok(Self { enter: find("nsenter")?, init, holder: Some(holder) })
     }
 
     /// Process id of the first process, as the machine sees it.
@@ -68,13 +64,16 @@ impl Drop for Namespaces {
         self.holder = None;
         // The kernel kills everything inside before the first process is gone.
         for _ in 0..500 {
-            if !Path::new(&format!("/proc/{}", self.init)).exists() {
+            if !is_alive(self.init) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        for directory in &self.made {
-            let _in_use = fs::remove_dir(directory);
-        }
     }
+}
+
+/// Whether a process exists and has not ended; one that nobody has reaped yet has ended.
+fn is_alive(id: u32) -> bool {
+    let state = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    state.rsplit(") ").next().is_some_and(|it| !it.is_empty() && !it.starts_with(['Z', 'X']))
 }
