@@ -57,7 +57,7 @@ pub enum Times {
 /// A simulator with an account of several pages, and the source that reads it.
 #[async_trait]
 pub trait Driver: Send + Sync {
-    /// A fresh source with a good credential, a request timeout below a second and retries of milliseconds.
+    /// A fresh source with a good credential, a request timeout of about a second and at least two quick attempts.
     fn source(&self) -> Box<dyn Source>;
 
     /// A fresh source whose credential the vendor does not know.

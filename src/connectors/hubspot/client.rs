@@ -226,6 +226,7 @@ impl Client {
         let default = match response.status.as_u16() {
             LOCKED => MAX_WAIT_IN_PLACE,
             _ if daily => DAILY_WAIT,
+            _ if policy.starts_with("TEN_SECOND") => WINDOW_WAIT,
             _ if call.class == Class::Search || policy.starts_with("SECOND") => SECOND_WAIT,
             _ => WINDOW_WAIT,
         };
