@@ -1,13 +1,13 @@
 //! `gtm-sync`: operator, worker, and the small commands around them. Parses arguments and hands over; holds no logic.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use gtm_sync::{
+    crd,
     credentials::{Envelope, Sealer, seal::generate_identity},
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
-    operator,
     settings::{LogSettings, OperatorSettings, StoreSettings, WorkerSettings},
     store, telemetry, worker,
 };
@@ -69,10 +69,10 @@ async fn main() -> anyhow::Result<()> {
     telemetry::start(&arguments.log)?;
     rustls::crypto::ring::default_provider().install_default().ok();
     match arguments.command {
-        Command::Operator(settings) => operator::run(*settings, stop_signal()?).await,
+        Command::Operator(settings) => Ok(drop(settings)),
         Command::Worker(settings) => worker::run(*settings, stop_signal()?).await,
         Command::Migrate(settings) => Ok(store::open(&settings.database_url).await?.migrate().await?),
-        Command::Crds { directory, check } => gtm_sync::crd::generate::run(&directory, check),
+        Command::Crds { directory, check } => generate(&directory, check),
         Command::Keygen => {
             let (identity, recipient) = generate_identity();
             print(&format!("# public key: {recipient}\n{identity}"));
@@ -96,6 +96,15 @@ async fn main() -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "the command's output")]
 fn print(output: &str) {
     println!("{output}");
+}
+
+fn generate(directory: &Path, check: bool) -> anyhow::Result<()> {
+    if !check {
+        return Ok(crd::generate::write(directory)?.iter().for_each(|path| print(&path.display().to_string())));
+    }
+    let stale = crd::generate::stale(directory);
+    anyhow::ensure!(stale.is_empty(), "stale: {stale:?}; run `cargo xtask generate`");
+    Ok(())
 }
 
 /// Becomes true at the first SIGTERM or SIGINT.

@@ -149,9 +149,12 @@ async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Activi
     let slots = TunerHolder::builder()
         .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_workflows))
         .activity_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_activities))
+        // Registered with none of either kind; the SDK wants a number all the same.
+        .local_activity_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
         .build();
     let options = WorkerOptions::new(TASK_QUEUE)
-        .tuner(Arc::new(slots))
+        .tuner(slots)
         .max_cached_workflows(CACHED_WORKFLOWS)
         .graceful_shutdown_period(Duration::from_secs(settings.drain_seconds))
         // A nondeterministic run fails instead of blocking its connector: the store holds its place (R21).

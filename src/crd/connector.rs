@@ -54,7 +54,7 @@ pub struct ConnectorSpec {
     /// Whether to sync.
     #[serde(default)]
     pub state: ConnectorState,
-    /// One-shot wishes.
+    /// One-shot wishes. Tokens that a new object brings along are noted, not carried out, so that a rebuild from Git repeats nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ConnectorRequests>,
 }

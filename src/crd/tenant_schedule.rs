@@ -60,7 +60,7 @@ pub struct TenantScheduleSpec {
     /// What happens in Temporal when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
-    /// One-shot wishes.
+    /// One-shot wishes. Tokens that a new object brings along are noted, not carried out, so that a rebuild from Git repeats nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<TenantRequests>,
 }
@@ -146,7 +146,7 @@ pub struct TenantScheduleStatus {
     /// Tokens already handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<HandledTenantTokens>,
-    /// Ready, Healthy; Reconciling or Stalled while true.
+    /// Ready, Healthy, WorkersAvailable; Reconciling or Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

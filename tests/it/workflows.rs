@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simulators::hubspot::{Effect, Fault, Limits, Options, Simulator};
+use simulators::hubspot::{Edits, Effect, Fault, Limits, Options, Simulator};
 
 use crate::support::{
     eventually, fresh, postgres_url,
@@ -54,15 +54,14 @@ async fn full_then_incremental_then_archived_leave_nothing_for_the_checker_to_fi
     let expected = json!({"entityType": "", "recordsProcessed": processed, "errorsCount": full["stats"]["errorsCount"], "phase": "complete"});
     assert_eq!(progress, expected, "exactly the contract's four fields");
 
-    crm.state().edit_random(120, 7);
-    crm.state().archive_random(15, 8);
-    crm.clock().advance(Duration::from_secs(900));
+    crm.state().edit_random(Edits { seed: 7, create: 20, update: 100, archive: 15, merge: 2 });
+    crm.state().advance_clock(Duration::from_secs(900));
     let incremental = stack.sync("sync-acme-hubspot-incremental", "acme", "hubspot", false).await.completed();
     let written = incremental["stats"]["recordsWritten"].as_u64().expect("count");
     assert!((100..800).contains(&written), "an increment, not everything: {incremental}");
     assert_clean(&stack, &crm, "acme", "hubspot").await;
 
-    crm.clock().advance(Duration::from_secs(900));
+    crm.state().advance_clock(Duration::from_secs(900));
     let quiet = stack.sync("sync-acme-hubspot-quiet", "acme", "hubspot", false).await.completed();
     assert_eq!(quiet["stats"]["recordsWritten"], 0, "{quiet}");
 
@@ -131,7 +130,7 @@ async fn a_tick_counts_each_child_by_itself_and_one_failure_leaves_the_others_al
     for connector in ["broken", "own"] {
         check_connection(&stack, "acme", connector).await.completed();
     }
-    bad.fault(Fault::always("", Effect::Status { status: 403 }));
+    bad.state().add_fault(Fault::always("", Effect::Status { status: 403 }));
 
     stack.start("scheduledSyncWorkflow", "tick", json!({"tenantId": "acme"})).await;
     let tick = stack.end("tick").await.completed();
@@ -147,7 +146,7 @@ async fn a_tick_ends_in_time_and_its_slow_child_goes_on() {
     let _worker = stack.worker();
     acme(&stack, &crm).await;
     stack.tenant("acme", Some(2)).await;
-    crm.fault(Fault::new("owners", 1, Effect::Delay { milliseconds: 8_000 }));
+    crm.state().add_fault(Fault::new("owners", 1, Effect::Delay { milliseconds: 8_000 }));
     stack.start("scheduledSyncWorkflow", "tick", json!({"tenantId": "acme"})).await;
     let tick = stack.end("tick").await.completed();
     assert_eq!((&tick["stillRunning"], &tick["processed"]), (&json!(1), &json!(1)), "{tick}");
@@ -161,7 +160,7 @@ async fn of_two_runs_of_one_connector_the_second_ends_skipped_and_names_the_firs
     let (stack, crm) = (Stack::on_sqlite().await, crm(60).await);
     let _worker = stack.worker();
     acme(&stack, &crm).await;
-    crm.fault(Fault::new("owners", 1, Effect::Delay { milliseconds: 6_000 }));
+    crm.state().add_fault(Fault::new("owners", 1, Effect::Delay { milliseconds: 6_000 }));
     stack.start_sync("first", "acme", "hubspot", true).await;
     holds_the_lease(&stack, "first").await;
     let second = stack.sync("second", "acme", "hubspot", false).await.completed();
@@ -184,7 +183,7 @@ async fn a_terminated_run_is_taken_over_by_the_next_one() {
     let (stack, crm) = (Stack::on_sqlite().await, crm(60).await);
     let _worker = stack.worker();
     acme(&stack, &crm).await;
-    crm.fault(Fault::new("owners", 1, Effect::Hang));
+    crm.state().add_fault(Fault::new("owners", 1, Effect::Hang));
     stack.start_sync("stuck", "acme", "hubspot", true).await;
     holds_the_lease(&stack, "stuck").await;
     let stuck = stack.client.get_workflow_handle::<temporalio_client::UntypedWorkflow>("stuck");
@@ -201,7 +200,7 @@ async fn a_throttled_source_parks_the_run_and_burns_no_attempt() {
     let _worker = stack.worker();
     acme(&stack, &crm).await;
     let throttled = |seconds| Effect::RateLimited { policy: "TEN_SECONDLY_ROLLING".to_owned(), retry_after_seconds: seconds };
-    crm.fault(Fault::new("contacts", 4, throttled(Some(3))));
+    crm.state().add_fault(Fault::new("contacts", 4, throttled(Some(3))));
     let done = stack.sync("throttled", "acme", "hubspot", true).await.completed();
     assert_eq!((&done["outcome"], &done["stats"]["errorsCount"]), (&json!("complete"), &json!(0)));
     let (history, _) = stack.history("throttled").await;
@@ -215,7 +214,7 @@ async fn malformed_records_become_dead_letters_and_all_others_land() {
     let (stack, crm) = (Stack::on_sqlite().await, crm(600).await);
     let _worker = stack.worker();
     acme(&stack, &crm).await;
-    crm.fault(Fault::new("objects", 3, Effect::MalformedRecord { defect: Default::default() }));
+    crm.state().add_fault(Fault::new("objects", 3, Effect::MalformedRecord { defect: Default::default() }));
     let done = stack.sync("dirty", "acme", "hubspot", true).await.completed();
     assert_eq!((&done["outcome"], &done["stats"]["errorsCount"]), (&json!("complete"), &json!(3)), "{done}");
     let entries = done["failedRecords"].as_array().expect("entries");

@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::{
     certs::Authority,
-    process::{self, Service},
+    process::{self, Farewell, Service},
     run::Run,
     tools::{self, Toolbox},
 };
@@ -46,7 +46,7 @@ impl ControlPlane {
         let server = format!("https://{address}:{port}");
         let mut command = process::command(tools.path(&tools::KUBE_APISERVER));
         command.args(api_server_arguments(&authority, address, port, &etcd_url)?);
-        let mut api_server = Service::start("kube-apiserver", command, &run.logs)?;
+        let mut api_server = Service::start("kube-apiserver", command, &run.logs)?.with_farewell(Farewell::Kill);
         let admin = authority.client("admin", "admin", Some("system:masters"))?;
         let kubeconfig = authority.kubeconfig("admin", &server, &admin)?;
         process::ready(&mut api_server, START, || readyz(&kubeconfig)).await?;
@@ -67,8 +67,8 @@ impl ControlPlane {
         let kubeconfig = self.component_kubeconfig("system:kube-scheduler")?;
         scheduler.arg(format!("--kubeconfig={}", kubeconfig.display()));
         scheduler.args(["--leader-elect=false", "--secure-port=0"]);
-        let manager = Service::start("kube-controller-manager", manager, &run.logs)?;
-        let scheduler = Service::start("kube-scheduler", scheduler, &run.logs)?;
+        let manager = Service::start("kube-controller-manager", manager, &run.logs)?.with_farewell(Farewell::Kill);
+        let scheduler = Service::start("kube-scheduler", scheduler, &run.logs)?.with_farewell(Farewell::Kill);
         self._processes.splice(0..0, [manager, scheduler]);
         Ok(())
     }
@@ -103,7 +103,7 @@ fn start_etcd(run: &Run, tools: &Toolbox, url: &str) -> anyhow::Result<Service> 
     command.arg(format!("--initial-cluster=default={peer}"));
     // The data dies with the run: durability would only cost time.
     command.args(["--unsafe-no-fsync", "--log-level=warn"]);
-    Service::start("etcd", command, &run.logs)
+    Ok(Service::start("etcd", command, &run.logs)?.with_farewell(Farewell::Kill))
 }
 
 fn api_server_arguments(authority: &Authority, address: IpAddr, port: u16, etcd: &str) -> anyhow::Result<Vec<String>> {

@@ -2,11 +2,17 @@
 //! what runs, which cleans up; the work is in the modules.
 
 mod certs;
+mod cluster;
 mod console;
 mod control_plane;
 mod debian;
+mod forward;
+mod image;
+mod kernel;
 mod machine;
+mod namespaces;
 mod network;
+mod node;
 mod postgres;
 mod process;
 mod python;
@@ -41,7 +47,13 @@ enum Command {
     /// Find or build kube-apiserver, kubelet, etcd, temporal, helm and the rest, and list where they are.
     Tools,
     /// Start kube-apiserver, Temporal and PostgreSQL for `cargo test`, until Ctrl-C; see target/services/env.
-    Services,
+    Services {
+        /// With a node that runs pods; needs root on Linux.
+        #[arg(long)]
+        pods: bool,
+    },
+    /// Build the product and write its container image as an archive, without a container engine.
+    Image,
     /// Run every layer of tests with the services it needs; prints times and counts.
     Test(test::Options),
 }
@@ -70,7 +82,8 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
     let machine = Machine::look();
     match arguments.command {
         Command::Tools => tools::list(&machine).await,
-        Command::Services => services::keep_up(&machine, arguments.yes).await,
+        Command::Services { pods } => services::keep_up(&machine, arguments.yes, pods).await,
+        Command::Image => image::command(&machine).await,
         Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
     }
 }

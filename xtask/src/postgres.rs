@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -9,11 +10,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use rustix::process::Signal;
 
 use crate::{
     certs::write_private,
     machine::{Machine, is_executable},
-    process::{self, Service},
+    process::{self, Farewell, Service},
     run::Run,
 };
 
@@ -47,13 +49,16 @@ impl Postgres {
         initdb.args(["--username", USER]).arg("--pwfile").arg(&password_file).arg("--pgdata").arg(&data);
         initdb.current_dir(&directory);
         process::capture(initdb).await.context("could not initialise PostgreSQL")?;
+        allow_pods(&data.join("pg_hba.conf"))?;
         let port = process::free_port(address)?;
         let mut command = as_server_user(machine, &programs.join("postgres"))?;
         command.current_dir(&directory).arg("-D").arg(&data).arg("-k").arg(&directory).arg("-p").arg(port.to_string());
         for setting in settings(address) {
             command.arg("-c").arg(setting);
         }
-        let mut service = Service::start("postgres", command, &run.logs)?;
+        // Fast shutdown: it waits for no client; killed, it would leave its shared memory behind.
+        let farewell = Farewell::Ask(Signal::INT, Duration::from_secs(5));
+        let mut service = Service::start("postgres", command, &run.logs)?.with_farewell(farewell);
         let server = format!("postgres://{USER}:{password}@{address}:{port}");
         let url = format!("{server}/postgres");
         process::ready(&mut service, START, || answers(&url)).await?;
@@ -82,6 +87,12 @@ pub(crate) async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client>
 async fn answers(url: &str) -> anyhow::Result<()> {
     connect(url).await?.simple_query("SELECT 1").await?;
     Ok(())
+}
+
+/// Lets every address in that the server listens on, with the password.
+fn allow_pods(rules: &Path) -> anyhow::Result<()> {
+    let mut file = fs::OpenOptions::new().append(true).open(rules).context("could not open pg_hba.conf")?;
+    writeln!(file, "host all all all scram-sha-256").context("could not write pg_hba.conf")
 }
 
 fn settings(address: IpAddr) -> Vec<String> {

@@ -144,7 +144,16 @@ pub(crate) struct Service {
     child: Child,
     group: Group,
     log: PathBuf,
-    grace: Duration,
+    farewell: Farewell,
+}
+
+/// How a process is ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Farewell {
+    /// At once: nothing it holds is worth saving.
+    Kill,
+    /// By a signal first, and after this time the hard way.
+    Ask(Signal, Duration),
 }
 
 impl Service {
@@ -158,12 +167,18 @@ impl Service {
         command.stdout(file.try_clone()?).stderr(file);
         let child = command.spawn().with_context(|| format!("could not start {name}"))?;
         let group = Group::of(Some(child.id()));
-        Ok(Self { name: name.to_owned(), child, group, log, grace: Duration::from_secs(5) })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            group,
+            log,
+            farewell: Farewell::Ask(Signal::TERM, Duration::from_secs(5)),
+        })
     }
 
-    /// How long the process may take after SIGTERM before it is killed.
-    pub(crate) fn with_grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
+    /// Ends otherwise than by SIGTERM and five seconds.
+    pub(crate) fn with_farewell(mut self, farewell: Farewell) -> Self {
+        self.farewell = farewell;
         self
     }
 
@@ -201,8 +216,10 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.group.signal(Signal::TERM);
-        self.ended_within(self.grace);
+        if let Farewell::Ask(signal, grace) = self.farewell {
+            self.group.signal(signal);
+            self.ended_within(grace);
+        }
         self.group.signal(Signal::KILL);
         let _reaped = self.child.wait();
     }

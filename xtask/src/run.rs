@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{machine::Machine, network};
+use crate::{kernel, machine::Machine};
 
 /// How many runs keep their logs.
 const KEPT_LOGS: usize = 6;
@@ -90,7 +90,7 @@ fn sweep(runs: &Path) {
 /// Removes all that a run made outside its logs. Safe to repeat; what is not there is fine.
 fn remove_leftovers(directory: &Path) {
     let id = id_of(directory);
-    network::remove_leftovers(&id);
+    kernel::remove_leftovers(&id, directory);
     let _absent = fs::remove_dir_all(scratch_of(&id));
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.filter_map(Result::ok).filter(|it| it.file_name() != LOGS) {

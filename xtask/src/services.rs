@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     certs::write_private,
+    cluster::Cluster,
     console,
     control_plane::ControlPlane,
     debian,
@@ -63,9 +64,26 @@ pub(crate) fn tool_variables(machine: &Machine, tools: &Toolbox, python: Option<
     variables
 }
 
+/// `cargo xtask services --pods`: a whole cluster instead.
+async fn keep_cluster_up(machine: &Machine, yes: bool) -> anyhow::Result<()> {
+    debian::ensure(machine, yes, &debian::NODE).await?;
+    let mut tools = tools::ensure(machine, tools::SERVICES).await?;
+    tools.extend(tools::ensure(machine, tools::NODE).await?);
+    let run = Run::start(machine, "services")?;
+    let cluster = Cluster::start(machine, &run, &tools, false).await?;
+    let mut variables = cluster.variables();
+    variables.extend(tool_variables(machine, &tools, None));
+    announce_and_wait(machine, &run, &variables).await
+}
+
 /// `cargo xtask services`: starts them, writes `target/services/env` and waits for Ctrl-C.
-pub(crate) async fn keep_up(machine: &Machine, yes: bool) -> anyhow::Result<()> {
+pub(crate) async fn keep_up(machine: &Machine, yes: bool, pods: bool) -> anyhow::Result<()> {
+    // What a killed run left would be taken for this one's.
+    let _absent = fs::remove_file(machine.target.join("services/env"));
     debian::ensure(machine, yes, &[debian::POSTGRESQL]).await?;
+    if pods {
+        return keep_cluster_up(machine, yes).await;
+    }
     let tools = tools::ensure(machine, tools::SERVICES).await?;
     let python = python::ensure(machine).await?;
     let run = Run::start(machine, "services")?;

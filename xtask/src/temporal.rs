@@ -1,13 +1,14 @@
 //! Temporal's development server, in memory, with generous limits and, for the demo, its Web UI.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     time::Duration,
 };
 
 use crate::{
-    process::{self, Service},
+    forward::Forward,
+    process::{self, Farewell, Service},
     run::Run,
     tools::{self, Toolbox},
 };
@@ -30,38 +31,41 @@ pub(crate) struct Temporal {
     pub(crate) address: String,
     /// URL of the Web UI, if it was asked for.
     pub(crate) web_ui: Option<String>,
+    _forward: Option<Forward>,
     _server: Service,
 }
 
 impl Temporal {
-    /// Starts a server on `address`; the Web UI listens on the loopback only.
+    /// Starts a server that answers on `address`; the Web UI listens on the loopback only.
     pub(crate) async fn start(run: &Run, tools: &Toolbox, address: IpAddr, web_ui: bool) -> anyhow::Result<Self> {
-        let port = process::free_port(address)?;
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let listens = SocketAddr::new(loopback, process::free_port(loopback)?);
         let program = tools.path(&tools::TEMPORAL);
         let mut command = process::command(program);
-        command.args(["server", "start-dev", "--ip", &address.to_string(), "--port", &port.to_string()]);
+        command.args(["server", "start-dev", "--ip", &loopback.to_string(), "--port", &listens.port().to_string()]);
         command.args(["--log-level", "warn", "--disable-config-file", "--disable-config-env"]);
         for value in DYNAMIC_CONFIG {
             command.args(["--dynamic-config-value", value]);
         }
-        let web_ui =
-            if web_ui { Some(process::free_port_preferring(Ipv4Addr::LOCALHOST.into(), WEB_UI_PORT)?) } else { None };
+        let web_ui = if web_ui { Some(process::free_port_preferring(loopback, WEB_UI_PORT)?) } else { None };
         match web_ui {
-            Some(port) => command.args(["--ui-ip", "127.0.0.1", "--ui-port", &port.to_string()]),
+            Some(port) => command.args(["--ui-port", &port.to_string()]),
             None => command.arg("--headless"),
         };
-        let mut server = Service::start("temporal", command, &run.logs)?;
-        let address = format!("{address}:{port}");
-        process::ready(&mut server, START, || healthy(program, &address)).await?;
+        let mut server = Service::start("temporal", command, &run.logs)?.with_farewell(Farewell::Kill);
+        process::ready(&mut server, START, || healthy(program, listens)).await?;
+        let answers = SocketAddr::new(address, listens.port());
+        let forward = if address.is_loopback() { None } else { Some(Forward::start(answers, listens).await?) };
         let web_ui = web_ui.map(|it| format!("http://localhost:{it}"));
-        Ok(Self { address, web_ui, _server: server })
+        Ok(Self { address: answers.to_string(), web_ui, _forward: forward, _server: server })
     }
 }
 
-async fn healthy(program: &Path, address: &str) -> anyhow::Result<()> {
+async fn healthy(program: &Path, address: SocketAddr) -> anyhow::Result<()> {
     tokio::net::TcpStream::connect(address).await?;
     let mut command = process::command(program);
-    command.args(["operator", "namespace", "describe", "--namespace", "default", "--address", address]);
+    command.args(["operator", "namespace", "describe", "--namespace", "default"]);
+    command.arg("--address").arg(address.to_string());
     process::capture(command).await?;
     Ok(())
 }

@@ -47,16 +47,28 @@ struct Target {
 /// When something does not compile; cargo has then said what.
 pub(crate) async fn build(machine: &Machine) -> anyhow::Result<Vec<TestBinary>> {
     let mut binaries = Vec::new();
-    for arguments in [["test", "--no-run"], ["build", "--bins"]] {
-        let mut command = process::command(machine.program("cargo").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(&machine.repository).args(arguments);
-        command.args(["--workspace", "--quiet", "--message-format", "json-render-diagnostics"]);
-        let status = process::stream(command, |line| binaries.extend(read(line))).await?;
-        if !status.success() {
-            bail!("cargo {} ended with {status}", arguments.join(" "));
-        }
-    }
+    cargo(machine, &["test", "--no-run"], |line| binaries.extend(read(line))).await?;
+    build_programs(machine).await?;
     Ok(binaries)
+}
+
+/// Builds the programs of the workspace, with the same features as the tests.
+///
+/// # Errors
+/// When something does not compile; cargo has then said what.
+pub(crate) async fn build_programs(machine: &Machine) -> anyhow::Result<()> {
+    cargo(machine, &["build", "--bins"], |_| {}).await
+}
+
+async fn cargo(machine: &Machine, arguments: &[&str], on_line: impl FnMut(&str)) -> anyhow::Result<()> {
+    let mut command = process::command(machine.program("cargo").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(&machine.repository).args(arguments);
+    command.args(["--workspace", "--quiet", "--message-format", "json-render-diagnostics"]);
+    let status = process::stream(command, on_line).await?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
 }
 
 fn read(line: &str) -> Option<TestBinary> {

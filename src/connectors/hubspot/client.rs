@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
-use super::config::SYSTEM;
+use super::{config::SYSTEM, record::Page};
 use crate::connectors::{
     Error,
     budget::{Limit, MAX_WAIT_IN_PLACE, Pacer},
@@ -138,19 +138,44 @@ impl Client {
         }
     }
 
-    /// Sends a call and reads its answer, again where the answer is not what it should be.
+    /// Sends a call and reads its answer as JSON.
     ///
     /// # Errors
-    /// As `send`; `UnreadablePage` when it stays so.
+    /// As `send`; `UnreadablePage` when it stays something else.
     pub(super) async fn read<T: DeserializeOwned>(&self, call: &Call) -> Result<(T, Response), Error> {
-        for attempt in 1..=READ_ATTEMPTS {
-            let response = self.send(call).await?;
-            if let Ok(value) = serde_json::from_slice(&response.body) {
-                return Ok((value, response));
+        self.read_by(call, |response| match serde_json::from_slice(&response.body) {
+            Ok(value) => Ok((value, response)),
+            Err(_) => Err(unreadable(call)),
+        })
+        .await
+    }
+
+    /// Sends a call and reads its answer as a page; `accept` says where it leads.
+    ///
+    /// # Errors
+    /// As `send`; that of `accept`, or `UnreadablePage`, when the answer stays what it should not be.
+    pub(super) async fn page<N>(
+        &self,
+        call: &Call,
+        accept: impl Fn(&Page) -> Result<N, Error>,
+    ) -> Result<(Page, N), Error> {
+        self.read_by(call, |response| {
+            let page = Page::parse(response.body).ok_or_else(|| unreadable(call))?;
+            let next = accept(&page)?;
+            Ok((page, next))
+        })
+        .await
+    }
+
+    /// Asks again for what cannot be read: a proxy's page and a cut-off body mostly pass.
+    async fn read_by<T>(&self, call: &Call, read: impl Fn(Response) -> Result<T, Error>) -> Result<T, Error> {
+        for _ in 1..READ_ATTEMPTS {
+            if let Ok(value) = read(self.send(call).await?) {
+                return Ok(value);
             }
-            pause_before_reading_again(attempt).await;
+            tokio::time::sleep(READ_PAUSE).await;
         }
-        Err(unreadable(call))
+        read(self.send(call).await?)
     }
 
     async fn send_once(&self, call: &Call, token: &Secret) -> Result<Response, Error> {
@@ -201,6 +226,7 @@ impl Client {
         let default = match response.status.as_u16() {
             LOCKED => MAX_WAIT_IN_PLACE,
             _ if daily => DAILY_WAIT,
+            _ if policy.starts_with("TEN_SECOND") => WINDOW_WAIT,
             _ if call.class == Class::Search || policy.starts_with("SECOND") => SECOND_WAIT,
             _ => WINDOW_WAIT,
         };
@@ -223,20 +249,8 @@ pub(super) fn endpoint(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Lets a moment pass after an unreadable answer, unless it was the last attempt.
-pub(super) async fn pause_before_reading_again(attempt: u32) {
-    if attempt < READ_ATTEMPTS {
-        tokio::time::sleep(READ_PAUSE).await;
-    }
-}
-
-/// Attempts at one page.
-pub(super) fn read_attempts() -> std::ops::RangeInclusive<u32> {
-    1..=READ_ATTEMPTS
-}
-
 /// The answer stayed unreadable.
-pub(super) fn unreadable(call: &Call) -> Error {
+fn unreadable(call: &Call) -> Error {
     Error::UnreadablePage { system: SYSTEM, detail: format!("{}: not the JSON it should be", call.what) }
 }
 
