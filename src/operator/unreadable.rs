@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Says so in the object's status, then waits for an edit.
-pub async fn report(kind: Kind, invalid: &InvalidObject, context: &Context) -> Action {
+pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Context) -> Action {
     let meta = &invalid.metadata;
     let key = ObjectKey {
         kind,
