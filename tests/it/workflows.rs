@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use simulators::hubspot::{Edits, Effect, Fault, Kind, Limits, Options, Simulator};
+use simulators::{
+    checker,
+    hubspot::{Edits, Effect, Fault, Kind, Limits, Options, Simulator},
+};
 
 use crate::support::{
     eventually, fresh, postgres_url,
@@ -34,7 +37,14 @@ async fn check_connection(stack: &Stack, tenant: &str, connector: &str) -> Ended
 }
 
 async fn assert_clean(stack: &Stack, crm: &Simulator, tenant: &str, connector: &str) {
-    let _ = (stack, crm, tenant, connector);
+    let target = checker::Target {
+        database: stack.database_url.clone(),
+        tenant: tenant.to_owned(),
+        connector: connector.to_owned(),
+        streams: Vec::new(),
+    };
+    let report = checker::check(&checker::Source::InProcess(crm.state()), &target).await.expect("checker runs");
+    assert!(report.is_clean(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,6 +319,7 @@ async fn an_outage_of_the_store_in_mid_sync_is_waited_out_and_dead_letters_nothi
     proxy.mend();
     let done = stack.end("outage").await.completed();
     assert_eq!((&done["outcome"], &done["stats"]["errorsCount"]), (&json!("complete"), &json!(0)), "{done}");
+    assert_clean(&stack, &crm, "acme", "hubspot").await;
 }
 
 async fn create_database(base: &str, name: &str) {
