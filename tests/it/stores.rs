@@ -229,7 +229,7 @@ mod postgres_only {
     };
 
     use super::{
-        conformance::world::{Probe as _, batch, contact, load_at},
+        conformance::world::{Probe as _, batch, contact, load_at, poison},
         fresh_database, postgres_world,
     };
 
@@ -339,6 +339,55 @@ mod postgres_only {
             "{refused:?}"
         );
         assert!(!format!("{refused} {refused:?}").contains("%canary"));
+        world.probe.close().await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn the_owner_of_a_database_needs_no_other_right() {
+        let database = fresh_database().await;
+        let user = crate::support::fresh("owner").replace('-', "_");
+        let setup = format!("CREATE ROLE {user} LOGIN NOCREATEROLE; ALTER DATABASE {} OWNER TO {user}", database.name);
+        database.execute(&setup).await;
+        let mut url = url::Url::parse(&database.url).expect("a URL");
+        url.set_username(&user).expect("a user");
+        let store = gtm_sync::store::open(url.as_str()).await.expect("opens");
+        store.migrate().await.expect("migrates with or without the readers' role");
+        let world = super::World { store, probe: Box::new(database) };
+        world.projected().await;
+        let lease = world.lease("run-1").await.lease;
+        assert_eq!(world.write(&lease, 0, &[contact("1", None, "a")]).await.stats.records_written, 1);
+        world.probe.close().await;
+        super::connect(&crate::support::postgres_url())
+            .await
+            .batch_execute(&format!("DROP ROLE {user}"))
+            .await
+            .expect("drops");
+    }
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn a_call_over_several_entities_lands_each_in_its_table() {
+        let world = postgres_world().await;
+        world.projected().await;
+        let lease = world.lease("run-1").await.lease;
+        let row = |entity: Entity, id: &'static str| gtm_sync::model::record::Row {
+            entity,
+            cells: vec![Cell::Null; entity.columns().len()],
+            ..contact(id, None, "")
+        };
+        let rows = [
+            row(Entity::Owner, "1"),
+            poison("2"),
+            row(Entity::Account, "3"),
+            contact("4", None, "d"),
+            row(Entity::Owner, "5"),
+        ];
+        let applied = world.write(&lease, 0, &rows).await;
+        assert_eq!((applied.stats.records_written, applied.stats.errors_count), (4, 1));
+        for (table, count) in [("owner", 2), ("account", 1), ("contact", 1), ("dead_letter", 1)] {
+            assert_eq!(world.count(table).await, count, "{table}");
+        }
         world.probe.close().await;
     }
 
