@@ -24,9 +24,9 @@ pub mod connectors;
 
 pub mod store;
 
-pub mod activities;
-
 pub mod temporal;
+
+pub mod activities;
 
 pub mod operator;
 

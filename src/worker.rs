@@ -1,1 +1,181 @@
-//! worker.
+//! The worker process: connects, checks that store and Temporal belong together, registers workflows and activities,
+//! polls, drains on SIGTERM. Decides nothing about syncs.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use temporalio_sdk::{
+    Runtime, Worker, WorkerOptions,
+    runtime::{
+        RuntimeOptions, WorkflowErrorType,
+        worker_tuner::{FixedSizeSlotSupplier, TunerHolder},
+    },
+};
+use tokio::sync::watch;
+
+use crate::{
+    activities::Activities,
+    connectors::http::{AllowedHosts, HttpClient, HttpSettings},
+    contract::TASK_QUEUE,
+    credentials::Opener,
+    health::{self, Readiness},
+    ids::Names,
+    metrics::Metrics,
+    settings::WorkerSettings,
+    store::{self, SCHEMA_VERSIONS, Store},
+    temporal::Temporal,
+    workflows::{CheckConnection, ConnectorSync, ScheduledSync},
+};
+
+/// Pause between looks at a dependency that the worker waits for before it polls.
+const RECHECK: Duration = Duration::from_secs(2);
+/// Runs kept in memory between their workflow tasks; a run evicted is replayed whole (R41: at least 500).
+const CACHED_WORKFLOWS: usize = 1_000;
+
+/// Runs a worker until `stop` becomes true and its activities have ended, or the drain time is over.
+///
+/// # Errors
+/// When a setting is wrong, store and Temporal namespace belong to different installations, or the SDK ends the worker.
+pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let metrics = Metrics::default();
+    let readiness = Readiness::new(metrics.clone());
+    let health = health::serve(settings.health.health_address, readiness.clone(), metrics.registry());
+    let health = tokio::spawn(health);
+    let mut stopped = stop.clone();
+    let work = async {
+        let identity_file = tokio::fs::read_to_string(&settings.identity_file).await;
+        let identity_file = identity_file.with_context(|| format!("read {}", settings.identity_file.display()))?;
+        let opener = Opener::new(&identity_file).with_context(|| settings.identity_file.display().to_string())?;
+        let http = HttpClient::new(source_settings(&settings).await?).context("HTTP client for sources")?;
+        let store = ready_store(&settings, &readiness).await?;
+        let temporal = ready_temporal(&settings, &readiness, store.as_ref()).await?;
+        let activities = Activities {
+            store,
+            temporal: temporal.clone(),
+            opener,
+            http,
+            names: Names::new(settings.temporal.cluster_id.as_deref()),
+            metrics,
+            draining: stop,
+        };
+        poll(&settings, &temporal, activities).await
+    };
+    tokio::select! {
+        served = health => anyhow::bail!("health server on {}: {served:?}", settings.health.health_address),
+        // Before polling there is nothing to drain; `poll` sees `stop` by itself and gets its drain time.
+        () = over_time(&mut stopped, settings.drain_seconds) => Ok(()),
+        done = work => done,
+    }
+}
+
+/// Completes when the drain time after `stop` is over.
+async fn over_time(stop: &mut watch::Receiver<bool>, drain_seconds: u64) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(Duration::from_secs(drain_seconds + 5)).await;
+    tracing::warn!("drain time is over, leaving; unfinished activities are retried elsewhere");
+}
+
+async fn source_settings(settings: &WorkerSettings) -> anyhow::Result<HttpSettings> {
+    let allowed = AllowedHosts::parse(&settings.allowed_private_hosts).context("--allowed-private-hosts")?;
+    let extra_ca_pem = match &settings.source_ca_file {
+        Some(path) => Some(tokio::fs::read(path).await.with_context(|| format!("read {}", path.display()))?),
+        None => None,
+    };
+    Ok(HttpSettings { allowed_private_hosts: allowed, extra_ca_pem, ..HttpSettings::default() })
+}
+
+/// Waits until the store answers and the operator has brought its schema into this build's range (R25).
+async fn ready_store(settings: &WorkerSettings, readiness: &Readiness) -> anyhow::Result<Arc<dyn Store>> {
+    loop {
+        let state = match store::open(&settings.store.database_url).await {
+            Ok(store) => match store.schema_version().await {
+                Ok(version) if SCHEMA_VERSIONS.contains(&version) => {
+                    readiness.set("store", Ok(()));
+                    return Ok(store);
+                }
+                Ok(version) => format!("schema version {version}, this build works with {SCHEMA_VERSIONS:?}"),
+                Err(error) => error.to_string(),
+            },
+            Err(error @ store::Error::Url) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        if readiness.set("store", Err(state.clone())) {
+            tracing::warn!(state, "waiting for the store");
+        }
+        tokio::time::sleep(RECHECK).await;
+    }
+}
+
+/// Waits for Temporal, and for the operator's marker that says to which store the namespace belongs (R17, R51).
+async fn ready_temporal(
+    settings: &WorkerSettings,
+    readiness: &Readiness,
+    store: &dyn Store,
+) -> anyhow::Result<Temporal> {
+    let identity = format!("gtm-sync-worker@{}", std::process::id());
+    let temporal = Temporal::connect_patiently(&settings.temporal, &identity, |error, _| {
+        if readiness.set("temporal", Err(error.to_string())) {
+            tracing::warn!(%error, "waiting for Temporal");
+        }
+    });
+    let temporal = temporal.await?;
+    loop {
+        let installation = match store.installation_id().await {
+            Ok(id) => temporal.check_installation(&id).await,
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the store");
+                tokio::time::sleep(RECHECK).await;
+                continue;
+            }
+        };
+        let state = match installation {
+            Ok(crate::temporal::Installation::Ours) => {
+                readiness.set("temporal", Ok(()));
+                return Ok(temporal);
+            }
+            Ok(crate::temporal::Installation::Unmarked) => "namespace not yet marked by the operator".to_owned(),
+            Err(error @ crate::temporal::Error::AnotherInstallation { .. }) => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
+        if readiness.set("temporal", Err(state.clone())) {
+            tracing::warn!(state, "waiting for Temporal");
+        }
+        tokio::time::sleep(RECHECK).await;
+    }
+}
+
+async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Activities) -> anyhow::Result<()> {
+    let runtime = Runtime::from_current_tokio(RuntimeOptions::default()).context("Temporal runtime")?;
+    let mut draining = activities.draining.clone();
+    let slots = TunerHolder::builder()
+        .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_workflows))
+        .activity_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_activities))
+        // Registered with none of either kind; the SDK wants a number all the same.
+        .local_activity_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        .build();
+    let options = WorkerOptions::new(TASK_QUEUE)
+        .tuner(slots)
+        .max_cached_workflows(CACHED_WORKFLOWS)
+        .graceful_shutdown_period(Duration::from_secs(settings.drain_seconds))
+        // A nondeterministic run fails instead of blocking its connector: the store holds its place (R21).
+        .workflow_failure_errors(HashSet::from([WorkflowErrorType::Nondeterminism]))
+        .register_workflow::<ConnectorSync>()?
+        .register_workflow::<ScheduledSync>()?
+        .register_workflow::<CheckConnection>()?
+        .register_activities(activities)
+        .build();
+    let mut worker = Worker::new(&runtime, temporal.sdk_client()?, options).context("start the worker")?;
+    let shut_down = worker.shutdown_handle();
+    tokio::spawn(async move {
+        if draining.wait_for(|stop| *stop).await.is_ok() {
+            tracing::info!("draining");
+            shut_down();
+        }
+    });
+    tracing::info!(queue = TASK_QUEUE, "polling");
+    worker.run().await.context("worker")?;
+    Ok(())
+}

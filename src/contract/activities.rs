@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use temporalio_common::ActivityDefinition;
 
 use super::workflows::{ConnectionStatus, FailedRecord, SyncStats};
 use crate::ids::{ConnectorId, TenantId};
@@ -183,8 +184,9 @@ pub enum StateUpdate {
     Park(Parked),
     /// All positions are applied: the load's watermark, statistics and the run's end. Releases the lease.
     Finish {
-        /// True when the run stopped at its budget, before the load's end (R21).
-        more: bool,
+        /// The load's last batch, when it holds no records and was therefore not written: only its position counts (R39).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last: Option<StagedRef>,
     },
     /// The run ends as failed; the resume point stays. Releases the lease.
     Fail {
@@ -233,9 +235,66 @@ pub struct ListConnectedResult {
 pub struct ListedConnector {
     /// Which connector.
     pub connector_id: ConnectorId,
+    /// Its runs' workflow id without the time: `sync-{tenantId}-{connectorId}`, with the cluster id where one is configured.
+    pub workflow_id_base: String,
     /// It has a schedule of its own: reported, not started.
     pub own_schedule: bool,
-    /// The next sync must be a full one (token, tombstone gap).
-    #[serde(default)]
-    pub full_sync: bool,
 }
+
+/// Details of a `REJECTED` failure of `writeRecords`: the batch to dead-letter; those before it are applied (R49).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RejectedBatch {
+    /// The batch.
+    pub batch: StagedRef,
+    /// Class and names (R18).
+    pub error: String,
+    /// Counts of the run after the batches before it.
+    pub stats: SyncStats,
+    /// Entries that those added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedRecord>,
+}
+
+macro_rules! activity {
+    ($(#[$doc:meta])* $name:ident, $type_name:literal, $input:ty => $output:ty) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+
+        impl $name {
+            /// The activity's type name.
+            pub const NAME: &'static str = $type_name;
+        }
+
+        impl ActivityDefinition for $name {
+            type Input = $input;
+            type Output = $output;
+
+            fn name(&self) -> &str {
+                Self::NAME
+            }
+        }
+    };
+}
+
+activity!(
+    /// Opens credentials, validates access, takes the lease (seed).
+    Authenticate, "authenticate", AuthenticateInput => AuthenticateResult
+);
+activity!(
+    /// Fetches pages and stages them as one batch (seed).
+    SyncBatch, "syncBatch", SyncBatchInput => SyncBatchResult
+);
+activity!(
+    /// Applies staged batches to the canonical schema (seed).
+    WriteRecords, "writeRecords", WriteRecordsInput => WriteRecordsResult
+);
+activity!(
+    /// Persists dead letters, parking, cursor and statistics (seed).
+    UpdateSyncState, "updateSyncState", UpdateSyncStateInput => UpdateSyncStateResult
+);
+activity!(
+    /// The scheduler's list of connected connectors.
+    ListConnectedConnectors, "listConnectedConnectors", ListConnectedInput => ListConnectedResult
+);

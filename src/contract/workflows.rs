@@ -107,9 +107,6 @@ pub struct ConnectorSyncResult {
     /// The workflow id of the run at work, when skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped_for: Option<String>,
-    /// True when the run stopped at its budget and the next one should start at once (R21).
-    #[serde(default)]
-    pub more: bool,
     /// Streams that could not be read (R24).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_streams: Vec<String>,

@@ -74,3 +74,36 @@ impl std::fmt::Debug for SecretFields {
         formatter.debug_set().entries(self.0.keys()).finish()
     }
 }
+
+/// A line that is not `field=value`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {0} is not field=value; no field was read")]
+pub struct InvalidLine(usize);
+
+impl SecretFields {
+    /// Reads `field=value` lines; empty lines are skipped, whitespace round field and value is dropped.
+    ///
+    /// # Errors
+    /// The number of the first line that is something else, or 1 when there is none at all.
+    pub fn parse_lines(text: &str) -> Result<Self, InvalidLine> {
+        let mut fields = BTreeMap::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let (field, value) = line.split_once('=').ok_or(InvalidLine(number + 1))?;
+            fields.insert(field.trim().to_owned(), value.trim().to_owned());
+        }
+        if fields.is_empty() { Err(InvalidLine(1)) } else { Ok(Self(fields)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_lines_are_read_and_a_bad_one_is_named_without_its_content() {
+        let fields = SecretFields::parse_lines("accessToken = pat=1\n\nclientId=x\n").expect("two fields");
+        assert_eq!(fields.0["accessToken"], "pat=1");
+        let error = SecretFields::parse_lines("a=b\npat-secret\n").expect_err("line 2");
+        assert_eq!((error.clone(), error.to_string().contains("secret")), (InvalidLine(2), false));
+    }
+}

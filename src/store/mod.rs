@@ -1,5 +1,5 @@
 //! The store: registry, credentials, staging, canonical rows, cursors, runs, dead letters. One trait, two implementations
-//! (`postgres/`, `sqlite/`), one conformance suite. Knows no Temporal, no Kubernetes, no vendor.
+//! (`postgres/`, `sqlite/`), one conformance suite (`conformance/`, compiled into tests only). Knows no Temporal, no Kubernetes, no vendor.
 //!
 //! Promises every implementation keeps:
 //! - A batch's rows, rejections, counts and position commit in one transaction whose last statement is the fence:
@@ -8,11 +8,18 @@
 //! - Unchanged rows are not rewritten; an older version never overwrites a newer one (R9, R37).
 //! - Error texts hold SQLSTATE and names, never values (R18).
 
-pub mod conformance;
 pub mod error;
+mod grants;
+mod held;
+mod incoming;
 pub mod postgres;
+mod projection;
 pub mod sqlite;
+mod stored;
+mod tally;
 pub mod types;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -30,7 +37,7 @@ use crate::{
 };
 
 /// Lowest and highest schema version this build works with (R25: a release only expands).
-pub const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 1..=1;
+pub const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 4..=4;
 
 /// The store. Every method is one transaction unless it says otherwise; `now` is the database's own clock.
 #[async_trait]
@@ -53,6 +60,7 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// Writes a tenant's projection if (cluster id, namespace) holds or may take its claim (R5):
     /// the first insert wins for good, the same (cluster id, namespace, name) may write again whatever its uid (R45).
+    /// Another name of the same namespace takes the claim over once its holder is removed.
     ///
     /// # Idempotency
     /// By content; an equal projection writes nothing.
@@ -68,10 +76,16 @@ pub trait Store: TokenStore + Send + Sync {
     /// Writes a connector's projection, its base credential and the handling of its tokens as one revision in one
     /// transaction (R29). The base credential is rewritten only when `digest` differs from the stored one, which drops
     /// the overlay, increments the credential's revision and sets `connection_status` to pending (R7).
-    /// Tokens present at the first sight of the (namespace, name) are recorded as handled, not executed (R8).
+    /// Tokens present at the first sight of a uid are recorded as handled, not executed (R8): a CR restored from a
+    /// backup repeats no verb. A fresh `ResetCursor` takes effect here: cursors, load and account binding are forgotten
+    /// and the lease is taken from a run at work, which ends as failed.
+    ///
+    /// # Errors
+    /// `Refused` (`TenantClaimedElsewhere`) when the tenant's claim is another namespace's (R5).
     ///
     /// # Idempotency
-    /// By content; an equal projection writes nothing and returns the same answer.
+    /// By content; an equal projection writes nothing and returns the same answer, without the fresh tokens:
+    /// `handled` goes on telling them with the time of their recording.
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error>;
 
     /// Marks a connector removed: not listed any more, its runs are refused at the next batch; rows stay.
@@ -109,9 +123,11 @@ pub trait Store: TokenStore + Send + Sync {
     /// Takes the lease (R12): new random epoch, `run_no + 1`; drops staged batches of the connector; closes the former
     /// holder's run row as `former_outcome` unless it is the same workflow id, whose counts go on; inserts or reopens
     /// the run row; begins `request.load` where none is in progress. A compare on `request.expected_epoch`.
+    /// A workflow id whose run ended by `finish_run` starts a new run: a manual start used twice counts from zero.
     ///
     /// # Errors
-    /// `StaleRun` when the holder is not `expected_epoch` any more; `Stopped` when the connector is not Running.
+    /// `StaleRun` when the holder is not `expected_epoch` any more; `Stopped` when the connector is not Running, not of
+    /// that uid, or its tenant is removed; `AccountChanged` when its rows are another account's.
     async fn take_lease(&self, request: &LeaseRequest) -> Result<LeaseGranted, Error>;
 
     /// The resume point and cursor as committed, checked against the lease.
@@ -132,30 +148,35 @@ pub trait Store: TokenStore + Send + Sync {
     async fn staged_next(&self, lease: &Lease, staged_id: &str) -> Result<Option<crate::model::cursor::Load>, Error>;
 
     /// Applies staged batches in order as one fenced commit: rows and tombstones by version and hash, rejections into
-    /// dead letters with one entry a batch, counts, position; deletes the staged batches.
+    /// dead letters with one entry a batch, counts, position; deletes the staged batches. Rows that the database refuses
+    /// are isolated and become dead letters too, so that the good ones land.
     ///
     /// # Errors
-    /// `StaleRun` (fence, or a staged batch that is missing and not recorded as applied), `Stopped`,
-    /// `TooManyRejected` above the ceiling, `Rejected` for a batch that holds data which the database refused even row by row.
+    /// `StaleRun` (fence, or a staged batch that is missing and not recorded as applied), `Stopped`, `TooManyRejected`
+    /// when this call rejects records and the run's share of them is above the connector's ceiling (from 100 records on),
+    /// `Unreadable` for a batch that another format or a fault left.
     ///
     /// # Idempotency
-    /// By staged id: one that is recorded as applied returns its recorded result (R1).
+    /// By staged id: one that is recorded as applied returns its recorded result (R1), for a day; the others of the call
+    /// are applied.
     async fn apply(&self, lease: &Lease, batches: &[StagedRef]) -> Result<Applied, Error>;
 
     /// Dead-letters a whole staged batch: every record into dead letters, one entry, counts, position (R10).
     ///
     /// # Errors
-    /// As `apply`.
+    /// `StaleRun`, `Stopped`. The ceiling is not judged here: a batch that failed three times is stepped past (seed).
     ///
     /// # Idempotency
-    /// By staged id.
+    /// By staged id, also after an `apply` of it.
     async fn dead_letter(&self, lease: &Lease, batch: &StagedRef, error: &str) -> Result<Applied, Error>;
 
     /// Ends the run: on `Complete` of a finished load moves the cursor to the load's watermark and forgets the load;
     /// on `More` and `Failed` the load stays. Closes the run row and releases the lease.
     ///
+    /// A stopped connector's run can end too.
+    ///
     /// # Errors
-    /// `StaleRun`.
+    /// `StaleRun`; `Refused` (`LoadUnfinished`) for `Complete` of a load that is not at its end: the cursor never jumps.
     ///
     /// # Idempotency
     /// By (lease epoch): a second call returns the recorded end.
@@ -164,7 +185,7 @@ pub trait Store: TokenStore + Send + Sync {
     /// Shows in the run row that the run waits (or goes on, with `None`).
     async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error>;
 
-    /// The run's dead-letter array: its first `limit` entries.
+    /// The run's dead-letter array: its first `limit` entries; also after the run's end.
     async fn failed_records(&self, lease: &Lease, limit: usize) -> Result<Vec<FailedRecord>, Error>;
 
     // --- quotas ---------------------------------------------------------------------------------------------------
@@ -191,6 +212,9 @@ pub struct ConnectionFound {
 ///
 /// # Errors
 /// For another scheme, or when the database cannot be reached.
-pub async fn open(_url: &str) -> Result<std::sync::Arc<dyn Store>, Error> {
-    Err(Error::Url)
+pub async fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) => Ok(Arc::new(sqlite::SqliteStore::open(path).await?)),
+        _ => Err(Error::Url),
+    }
 }

@@ -1,1 +1,136 @@
-//! stores.
+//! Runs the store's conformance suite on SQLite, and on PostgreSQL with a database of its own for each test.
+
+#[path = "../../src/store/conformance/mod.rs"]
+mod conformance;
+
+use async_trait::async_trait;
+use conformance::world::{Probe, World};
+use gtm_sync::store;
+
+/// A store in a file of its own.
+struct Sqlite {
+    path: std::path::PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+async fn sqlite_world() -> World {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store.sqlite");
+    let store = store::open(&format!("sqlite:{}", path.display())).await.expect("opens");
+    assert_eq!(store.schema_version().await, Ok(0), "an empty database");
+    store.migrate().await.expect("migrates");
+    World { store, probe: Box::new(Sqlite { path, _directory: directory }) }
+}
+
+#[async_trait]
+impl Probe for Sqlite {
+    async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        let connection = rusqlite::Connection::open(&self.path).expect("opens");
+        let mut statement = connection.prepare(sql).expect("prepares");
+        let columns = statement.column_count();
+        let rows = statement.query_map([], |row| (0..columns).map(|place| row.get(place)).collect()).expect("queries");
+        rows.collect::<Result<_, _>>().expect("rows of text")
+    }
+
+    async fn execute(&self, sql: &str) {
+        rusqlite::Connection::open(&self.path).expect("opens").execute_batch(sql).expect("executes");
+    }
+
+    fn view(&self, table: &str) -> String {
+        format!("canonical_{table}")
+    }
+
+    fn rewritten(&self) -> &'static str {
+        "rowid"
+    }
+
+    fn payload_hex(&self) -> &'static str {
+        "hex(payload)"
+    }
+}
+
+macro_rules! conformance {
+    ($($group:ident { $($name:ident)* })*) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    super::conformance::$group::$name(&super::sqlite_world().await).await;
+                }
+            )*)*
+        }
+    };
+}
+
+conformance! {
+    registry {
+        migrating_again_keeps_version_and_installation
+        the_first_claim_wins_and_its_owner_may_come_back_with_a_new_uid
+        a_removed_tenant_lists_nothing_and_its_claim_stays_with_its_namespace
+        an_equal_projection_writes_nothing_and_a_changed_one_is_a_new_revision
+        a_connector_outside_the_claims_namespace_is_refused
+        the_later_of_two_connectors_with_one_joined_name_is_refused
+        tokens_at_first_sight_are_recorded_and_a_later_one_is_fresh_once
+        a_cursor_reset_forgets_account_cursor_and_load_and_ends_the_run
+        only_running_and_connected_connectors_are_listed
+        a_removed_connector_is_unknown_to_workers_and_listed_for_the_sweep
+        another_account_is_refused_until_it_is_reset
+        a_finding_about_a_former_credential_is_ignored
+        a_worker_reads_cursor_and_load_of_the_bound_account
+    }
+    credentials {
+        a_refresh_is_single_flight_and_its_token_is_kept
+        of_many_that_want_to_refresh_exactly_one_may
+        a_dead_holders_lock_is_void_after_a_minute
+        an_equal_digest_keeps_the_overlay_and_another_drops_it
+    }
+    leases {
+        a_take_over_closes_the_former_run_and_drops_what_it_staged
+        the_same_workflow_goes_on_with_its_counts
+        a_former_holder_is_refused_everywhere
+        of_two_that_take_one_lease_exactly_one_gets_it
+        pause_stop_and_removal_refuse_the_next_commit_and_a_new_lease
+        a_load_in_progress_is_continued_unless_it_is_to_be_restarted
+    }
+    commits {
+        a_commit_moves_the_position_and_counts_and_repeats_its_answer
+        two_batches_are_one_commit_and_can_be_asked_for_one_by_one_afterwards
+        a_batch_out_of_place_or_missing_is_refused
+        of_two_attempts_at_one_position_one_lands_and_the_counts_are_right
+        an_empty_batch_moves_the_position_only
+        every_entity_and_every_kind_of_value_is_stored_as_it_came
+    }
+    versions {
+        an_older_version_does_not_overwrite_a_newer_one
+        an_unchanged_row_is_not_rewritten
+        a_changed_row_keeps_its_canonical_id_and_first_sight
+        a_tombstone_keeps_the_last_values_and_a_newer_row_brings_the_record_back
+        a_tombstone_of_an_unknown_id_stands_alone
+        within_one_call_the_greatest_version_of_a_key_wins
+        a_row_of_another_account_gives_way_to_the_one_observed_later
+    }
+    rejections {
+        rejected_records_are_kept_and_make_one_entry_a_batch
+        rows_that_the_database_refuses_are_isolated_and_the_good_ones_land
+        a_whole_batch_can_be_dead_lettered_once
+        a_damaged_batch_fails_to_apply_and_can_still_be_stepped_past
+        above_the_ceiling_nothing_is_written
+        the_array_holds_the_first_thousand_entries_and_all_are_counted
+    }
+    endings {
+        a_complete_run_moves_the_cursor_and_frees_the_lease
+        more_and_failed_keep_the_load
+        a_load_that_is_not_at_its_end_cannot_complete
+        a_failed_stream_is_named_and_its_watermark_stays
+        a_workflow_id_used_again_after_its_end_is_a_new_run
+        a_parked_run_shows_why_and_until_when
+    }
+    statuses {
+        only_connectors_changed_since_are_returned
+    }
+    budgets {
+        a_budget_is_shared_and_used_up_it_says_how_long_to_wait
+        many_takers_together_get_no_more_than_the_limit
+        a_parked_budget_stops_everybody_until_then
+    }
+}

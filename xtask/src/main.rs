@@ -1,2 +1,101 @@
-//! x
-fn main() {}
+//! `cargo xtask`: everything a developer does beside editing. This file reads the command line and, on Ctrl-C, drops
+//! what runs, which cleans up; the work is in the modules.
+
+mod certs;
+mod cluster;
+mod console;
+mod control_plane;
+mod debian;
+mod forward;
+mod image;
+mod kernel;
+mod machine;
+mod namespaces;
+mod network;
+mod node;
+mod postgres;
+mod process;
+mod python;
+mod run;
+mod services;
+mod temporal;
+mod test;
+mod test_binaries;
+mod test_report;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::machine::Machine;
+
+/// Tests, demo, tools and generated files of gtm-sync.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Install missing Debian packages without asking.
+    #[arg(long, short, global = true)]
+    yes: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or build kube-apiserver, kubelet, etcd, temporal, helm and the rest, and list where they are.
+    Tools,
+    /// Start kube-apiserver, Temporal and PostgreSQL for `cargo test`, until Ctrl-C; see target/services/env.
+    Services {
+        /// With a node that runs pods; needs root on Linux.
+        #[arg(long)]
+        pods: bool,
+    },
+    /// Build the product and write its container image as an archive, without a container engine.
+    Image,
+    /// Run every layer of tests with the services it needs; prints times and counts.
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    rustls::crypto::ring::default_provider().install_default().expect("nothing installed a provider before");
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime needs only threads");
+    // The command runs on the main thread: children are bound to the life of the thread that starts them.
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = dispatch(arguments) => result,
+            name = interrupted() => Err(anyhow::anyhow!("{name}: cleaned up")),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
+    let machine = Machine::look();
+    match arguments.command {
+        Command::Tools => tools::list(&machine).await,
+        Command::Services { pods } => services::keep_up(&machine, arguments.yes, pods).await,
+        Command::Image => image::command(&machine).await,
+        Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
+    }
+}
+
+/// Ends with the name of the signal that asks us to stop.
+async fn interrupted() -> &'static str {
+    let listen = |kind| signal(kind).expect("a handler for a catchable signal can be installed");
+    let (mut interrupt, mut terminate, mut hang_up) =
+        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
+    tokio::select! {
+        _ = interrupt.recv() => "interrupted",
+        _ = terminate.recv() => "terminated",
+        _ = hang_up.recv() => "hung up",
+    }
+}

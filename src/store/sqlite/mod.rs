@@ -1,1 +1,223 @@
-//! sqlite.
+//! The store in one SQLite file, for processes of one host on a local file system (R34): demo, tests, single machines.
+//! Wires the trait to the files beside it; each method is one transaction on the writer's or the reader's thread.
+
+mod budget;
+mod canonical;
+mod connections;
+mod connectors;
+mod data_path;
+mod executor;
+mod fault;
+mod lease;
+mod migrate;
+mod statuses;
+mod tenants;
+mod tokens;
+mod values;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::{Transaction, TransactionBehavior};
+
+use super::{
+    Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
+    ConnectorRecord, Error, LeaseGranted, LeaseHolder, LeaseRequest, NewStaged, Owner, ProjectedConnector, RunEnd,
+    RunSummary, StatusPage, Store, SyncState, TenantListing, TenantProjection,
+};
+use crate::{
+    contract::{
+        activities::{Lease, Parked, StagedRef},
+        workflows::FailedRecord,
+    },
+    credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
+    ids::{ConnectorId, TenantId},
+    model::cursor::Load,
+};
+use executor::Executor;
+
+/// The store in a SQLite file: one writer, and a reader that never waits for it (WAL).
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Executor,
+    reader: Executor,
+}
+
+impl SqliteStore {
+    /// Opens or creates the file; `//` before the path, as in a URL, is allowed.
+    ///
+    /// # Errors
+    /// `Url` without a path, `Unavailable` when the file cannot be opened.
+    pub async fn open(path: &str) -> Result<Self, Error> {
+        let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+        if path.as_os_str().is_empty() {
+            return Err(Error::Url);
+        }
+        let open = move || {
+            let writer = Executor::open(&path, TransactionBehavior::Immediate)?;
+            Ok(Self { writer, reader: Executor::open(&path, TransactionBehavior::Deferred)? })
+        };
+        let ended = |_| Error::Unavailable { attempted: "open the SQLite file", code: "no thread".to_owned() };
+        tokio::task::spawn_blocking(open).await.map_err(ended)?
+    }
+}
+
+#[async_trait]
+impl TokenStore for SqliteStore {
+    async fn overlay(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<Overlay>, Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.reader.transact("read a refreshed token", move |tx| tokens::overlay(tx, &tenant, &connector)).await
+    }
+
+    async fn lock_refresh(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<RefreshLock>, Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.writer.transact("lock a token refresh", move |tx| tokens::lock(tx, &tenant, &connector)).await
+    }
+
+    async fn save_overlay(&self, lock: &RefreshLock, credential_revision: i64, sealed: &Sealed) -> Result<(), Error> {
+        let (lock, sealed) = (lock.clone(), sealed.clone());
+        let work = move |tx: &Transaction<'_>| tokens::save(tx, &lock, credential_revision, &sealed);
+        self.writer.transact("store a refreshed token", work).await
+    }
+
+    async fn release_refresh(&self, lock: &RefreshLock) -> Result<(), Error> {
+        let lock = lock.clone();
+        self.writer.transact("release a token refresh", move |tx| tokens::release(tx, &lock)).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn migrate(&self) -> Result<(), Error> {
+        self.writer.transact("migrate the schema", migrate::migrate).await
+    }
+
+    async fn schema_version(&self) -> Result<i32, Error> {
+        self.reader.transact("read the schema version", |tx| migrate::schema_version(tx)).await
+    }
+
+    async fn installation_id(&self) -> Result<String, Error> {
+        self.reader.transact("read the installation id", |tx| migrate::installation_id(tx)).await
+    }
+
+    async fn put_tenant(&self, tenant: &TenantProjection) -> Result<ClaimOutcome, Error> {
+        let tenant = tenant.clone();
+        self.writer.transact("project a tenant", move |tx| tenants::put(tx, &tenant)).await
+    }
+
+    async fn remove_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<(), Error> {
+        let (tenant, owner) = (tenant.clone(), owner.clone());
+        self.writer.transact("remove a tenant", move |tx| tenants::remove(tx, &tenant, &owner)).await
+    }
+
+    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
+        let tenant = tenant.clone();
+        self.reader.transact("read a tenant's claim", move |tx| tenants::owner(tx, &tenant)).await
+    }
+
+    async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {
+        let connector = connector.clone();
+        self.writer.transact("project a connector", move |tx| connectors::put(tx, &connector)).await
+    }
+
+    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.writer.transact("remove a connector", move |tx| connectors::remove(tx, &tenant, &connector)).await
+    }
+
+    async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error> {
+        let cluster_id = cluster_id.to_owned();
+        self.reader.transact("list projected connectors", move |tx| connectors::projected(tx, &cluster_id)).await
+    }
+
+    async fn connector_statuses(&self, since: Option<Timestamp>) -> Result<StatusPage, Error> {
+        self.reader.transact("read connector statuses", move |tx| statuses::changed(tx, since)).await
+    }
+
+    async fn list_connected(&self, tenant: &TenantId) -> Result<TenantListing, Error> {
+        let tenant = tenant.clone();
+        self.reader.transact("list connected connectors", move |tx| tenants::list_connected(tx, &tenant)).await
+    }
+
+    async fn connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<ConnectorRecord>, Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.reader.transact("read a connector", move |tx| connections::find(tx, &tenant, &connector)).await
+    }
+
+    async fn set_connection(
+        &self,
+        tenant: &TenantId,
+        connector: &ConnectorId,
+        credential_revision: i64,
+        found: &ConnectionFound,
+    ) -> Result<(), Error> {
+        let (tenant, connector, found) = (tenant.clone(), connector.clone(), found.clone());
+        let work = move |tx: &Transaction<'_>| {
+            connections::set_connection(tx, &tenant, &connector, credential_revision, &found)
+        };
+        self.writer.transact("record a connection check", work).await
+    }
+
+    async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.reader.transact("read the lease", move |tx| lease::holder(tx, &tenant, &connector)).await
+    }
+
+    async fn take_lease(&self, request: &LeaseRequest) -> Result<LeaseGranted, Error> {
+        let request = request.clone();
+        self.writer.transact("take the lease", move |tx| lease::take(tx, &request)).await
+    }
+
+    async fn sync_state(&self, lease: &Lease) -> Result<SyncState, Error> {
+        const ATTEMPTED: &str = "read the sync state";
+        let lease = lease.clone();
+        self.reader.transact(ATTEMPTED, move |tx| Ok(lease::held(tx, &lease, ATTEMPTED)?.state()?)).await
+    }
+
+    async fn stage(&self, lease: &Lease, batch: &NewStaged) -> Result<String, Error> {
+        let (lease, batch) = (lease.clone(), batch.clone());
+        self.writer.transact("stage a batch", move |tx| data_path::stage(tx, &lease, &batch)).await
+    }
+
+    async fn staged_next(&self, lease: &Lease, staged_id: &str) -> Result<Option<Load>, Error> {
+        let (lease, staged_id) = (lease.clone(), staged_id.to_owned());
+        self.reader.transact("read a staged batch", move |tx| data_path::staged_next(tx, &lease, &staged_id)).await
+    }
+
+    async fn apply(&self, lease: &Lease, batches: &[StagedRef]) -> Result<Applied, Error> {
+        let (lease, batches) = (lease.clone(), batches.to_vec());
+        self.writer.transact("apply staged batches", move |tx| data_path::apply(tx, &lease, &batches)).await
+    }
+
+    async fn dead_letter(&self, lease: &Lease, batch: &StagedRef, error: &str) -> Result<Applied, Error> {
+        let (lease, batch, error) = (lease.clone(), batch.clone(), error.to_owned());
+        let work = move |tx: &Transaction<'_>| data_path::dead_letter(tx, &lease, &batch, &error);
+        self.writer.transact("dead-letter a batch", work).await
+    }
+
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {
+        let (lease, end) = (lease.clone(), end.clone());
+        self.writer.transact("finish a run", move |tx| lease::finish(tx, &lease, &end)).await
+    }
+
+    async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error> {
+        let (lease, parked) = (lease.clone(), parked.cloned());
+        self.writer.transact("park a run", move |tx| lease::park(tx, &lease, parked.as_ref())).await
+    }
+
+    async fn failed_records(&self, lease: &Lease, limit: usize) -> Result<Vec<FailedRecord>, Error> {
+        let lease = lease.clone();
+        self.reader.transact("read failed records", move |tx| lease::failed_records(tx, &lease, limit)).await
+    }
+
+    async fn take_budget(&self, key: &BudgetKey, limit: &BudgetLimit, want: u32) -> Result<BudgetGrant, Error> {
+        let (key, limit) = (key.clone(), *limit);
+        self.writer.transact("take a budget grant", move |tx| budget::take(tx, &key, &limit, want)).await
+    }
+
+    async fn park_budget(&self, key: &BudgetKey, until: Timestamp, reason: &str) -> Result<(), Error> {
+        let (key, reason) = (key.clone(), reason.to_owned());
+        self.writer.transact("park a budget", move |tx| budget::park(tx, &key, until, &reason)).await
+    }
+}

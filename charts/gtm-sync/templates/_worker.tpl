@@ -1,0 +1,88 @@
+{{/* The Deployment of the shared worker pool, as the operator applies it. */}}
+{{- define "gtm-sync.worker" -}}
+{{- $component := dict "root" . "component" "worker" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "gtm-sync.fullname" . }}-worker
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "gtm-sync.selector" $component | nindent 4 }}
+    app.kubernetes.io/part-of: gtm-sync
+    app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+    app.kubernetes.io/managed-by: gtm-sync
+spec:
+  replicas: {{ .Values.workers.replicas }}
+  selector:
+    matchLabels: {{- include "gtm-sync.selector" $component | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "gtm-sync.selector" $component | nindent 8 }}
+        app.kubernetes.io/part-of: gtm-sync
+        app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+      {{- with .Values.workers.podAnnotations }}
+      annotations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+    spec:
+      serviceAccountName: {{ include "gtm-sync.fullname" . }}-worker
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      terminationGracePeriodSeconds: {{ add .Values.workers.drainSeconds 10 }}
+      securityContext: {{- include "gtm-sync.podSecurity" . | nindent 8 }}
+      {{- with .Values.imagePullSecrets }}
+      imagePullSecrets: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      containers:
+        - name: worker
+          image: {{ include "gtm-sync.image" . }}
+          imagePullPolicy: {{ .Values.image.pullPolicy }}
+          args: [worker]
+          env:
+            {{- include "gtm-sync.environment" . | nindent 12 }}
+            - name: GTM_IDENTITY_FILE
+              value: /etc/gtm-sync/identity/identity
+            - name: GTM_MAX_CONCURRENT_ACTIVITIES
+              value: {{ .Values.workers.maxConcurrentActivities | quote }}
+            - name: GTM_MAX_CONCURRENT_WORKFLOWS
+              value: {{ .Values.workers.maxConcurrentWorkflows | quote }}
+            - name: GTM_DRAIN_SECONDS
+              value: {{ .Values.workers.drainSeconds | quote }}
+            {{- with .Values.workers.allowedPrivateHosts }}
+            - name: GTM_ALLOWED_PRIVATE_HOSTS
+              value: {{ join "," . | quote }}
+            {{- end }}
+            {{- if .Values.workers.sourceCaSecret }}
+            - name: GTM_SOURCE_CA_FILE
+              value: /etc/gtm-sync/source-ca/ca.crt
+            {{- end }}
+          {{- include "gtm-sync.probes" . | nindent 10 }}
+          resources: {{- toYaml .Values.workers.resources | nindent 12 }}
+          securityContext: {{- include "gtm-sync.containerSecurity" . | nindent 12 }}
+          volumeMounts:
+            - name: identity
+              mountPath: /etc/gtm-sync/identity
+              readOnly: true
+            {{- if .Values.workers.sourceCaSecret }}
+            - name: source-ca
+              mountPath: /etc/gtm-sync/source-ca
+              readOnly: true
+            {{- end }}
+      volumes:
+        - name: identity
+          secret:
+            secretName: {{ .Values.workers.identitySecret | default "gtm-sync-identity" }}
+            # 0440, readable by the pod's group only.
+            defaultMode: 288
+            items:
+              - key: identity
+                path: identity
+        {{- with .Values.workers.sourceCaSecret }}
+        - name: source-ca
+          secret:
+            secretName: {{ . }}
+        {{- end }}
+      {{- with include "gtm-sync.scheduling" .Values.workers }}
+      {{- . | trim | nindent 6 }}
+      {{- end }}
+{{- end -}}

@@ -1,0 +1,146 @@
+//! `authenticate`: opens the credential, asks the source who we are, and for a sync takes the lease.
+
+use std::time::Duration;
+
+use temporalio_sdk::activities::{ActivityContext, ActivityError};
+
+use super::{
+    Activities,
+    attempt::Attempt,
+    dispatcher::{self, Opened},
+    failure,
+};
+use crate::{
+    clock,
+    connectors::{self, Account},
+    contract::{
+        activities::{AuthenticateInput, AuthenticateResult, Parked},
+        failures,
+        workflows::ConnectionStatus,
+    },
+    error_class::Class,
+    model::cursor::Load,
+    store::{ConnectionFound, DesiredState, LeaseHolder, LeaseRequest, RunOutcome},
+    temporal::WorkflowState,
+};
+
+/// Wait before Temporal is asked again about a lease's holder.
+const HOLDER_RECHECK: Duration = Duration::from_secs(30);
+
+/// Check or sync.
+///
+/// # Idempotency
+/// A check writes what it found. A sync's second attempt finds its own workflow id as holder and takes over from itself.
+pub(super) async fn run(
+    activities: &Activities,
+    ctx: &ActivityContext,
+    input: &AuthenticateInput,
+) -> Result<AuthenticateResult, ActivityError> {
+    let attempt = Attempt::of(ctx);
+    let opened = dispatcher::open(activities, attempt, &input.tenant_id, &input.connector_id).await;
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(refused) => return Err(refused.record(activities, attempt, input).await),
+    };
+    let account = match opened.source.account().await {
+        Ok(account) => account,
+        Err(error) => return of_source(activities, attempt, input, &opened, error).await,
+    };
+    let found = ConnectionFound {
+        status: Some(ConnectionStatus::Connected),
+        reason: String::new(),
+        account_id: Some(account.id.clone()),
+    };
+    record_found(activities, attempt, input, &opened, &found).await?;
+    match input.full_sync {
+        None => Ok(AuthenticateResult::Checked { status: ConnectionStatus::Connected }),
+        Some(full_sync) => take_lease(activities, ctx, attempt, input, &opened, &account, full_sync).await,
+    }
+}
+
+async fn record_found(
+    activities: &Activities,
+    attempt: Attempt,
+    input: &AuthenticateInput,
+    opened: &Opened,
+    found: &ConnectionFound,
+) -> Result<(), ActivityError> {
+    let (tenant, connector) = (&input.tenant_id, &input.connector_id);
+    let revision = opened.record.credential_revision;
+    let set = || activities.store.set_connection(tenant, connector, revision, found);
+    attempt.patiently(set).await.map_err(failure::of_store)
+}
+
+/// A refusal disconnects this credential revision; a transient failure leaves the status as it was (R23).
+async fn of_source(
+    activities: &Activities,
+    attempt: Attempt,
+    input: &AuthenticateInput,
+    opened: &Opened,
+    error: connectors::Error,
+) -> Result<AuthenticateResult, ActivityError> {
+    if let Class::RateLimited(after) = error.class() {
+        return Ok(AuthenticateResult::Parked(Parked { until: clock::now() + after, reason: error.to_string() }));
+    }
+    let status = (error.class() == Class::Unauthorised).then_some(ConnectionStatus::Disconnected);
+    let found = ConnectionFound { status, reason: error.to_string(), account_id: None };
+    record_found(activities, attempt, input, opened, &found).await?;
+    Err(failure::of_source(error))
+}
+
+/// Takes the lease if it is free, ours already, or its holder is gone (R12, R43: nobody but this reads it).
+async fn take_lease(
+    activities: &Activities,
+    ctx: &ActivityContext,
+    attempt: Attempt,
+    input: &AuthenticateInput,
+    opened: &Opened,
+    account: &Account,
+    full_sync: bool,
+) -> Result<AuthenticateResult, ActivityError> {
+    if opened.record.desired_state != DesiredState::Running {
+        return Err(failure::failure_text(failures::STOPPED, "connector is not running".to_owned()));
+    }
+    let workflow_id = ctx.info().workflow_id.clone().unwrap_or_default();
+    let look = || activities.store.lease_holder(&input.tenant_id, &input.connector_id);
+    let former = attempt.patiently(look).await.map_err(failure::of_store)?;
+    if let Some(other) = former.as_ref().filter(|holder| holder.workflow_id != workflow_id) {
+        match activities.temporal.workflow_state(&other.workflow_id).await {
+            Ok(WorkflowState::Closed(_) | WorkflowState::NotFound) => {}
+            Ok(WorkflowState::Running) => return Ok(AuthenticateResult::Skipped { holder: other.workflow_id.clone() }),
+            // Absence is not proof: any other answer parks (R51).
+            Err(_) => {
+                let reason = "Temporal did not say whether the lease's holder runs".to_owned();
+                return Ok(AuthenticateResult::Parked(Parked { until: clock::now() + HOLDER_RECHECK, reason }));
+            }
+        }
+    }
+    let request = lease_request(input, opened, account, workflow_id, former, full_sync);
+    let granted = attempt.patiently(|| activities.store.take_lease(&request)).await.map_err(failure::of_store)?;
+    Ok(AuthenticateResult::Ready { lease: granted.lease, next_seq: granted.next_seq, stats: granted.stats })
+}
+
+fn lease_request(
+    input: &AuthenticateInput,
+    opened: &Opened,
+    account: &Account,
+    workflow_id: String,
+    former: Option<LeaseHolder>,
+    full_sync: bool,
+) -> LeaseRequest {
+    let record = &opened.record;
+    let streams: Vec<&str> = opened.source.streams().iter().map(|stream| stream.name).collect();
+    let in_progress_is_full = record.load.as_ref().is_some_and(|load| load.full);
+    LeaseRequest {
+        tenant_id: input.tenant_id.clone(),
+        connector_id: input.connector_id.clone(),
+        uid: record.uid.clone(),
+        account_id: account.id.clone(),
+        workflow_id,
+        full_sync,
+        expected_epoch: former.map(|holder| holder.epoch),
+        former_outcome: RunOutcome::Terminated,
+        load: Load::begin(&record.cursor, record.generation, full_sync, &streams, account.clock),
+        restart_load: full_sync && record.load.is_some() && !in_progress_is_full,
+    }
+}

@@ -1,0 +1,201 @@
+//! `Connector.status`: what the operator tells of a connector, derived from the store's rows.
+//! Nothing here is read back to decide anything but what changed.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ScheduleStatus, not_observed};
+
+/// What the operator found and did; written by the operator only.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectorStatus {
+    /// The generation this status is about; -1 before the operator has seen the object.
+    #[serde(default = "not_observed")]
+    pub observed_generation: i64,
+    /// Whether the source accepts the credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+    /// The connector's own schedule in Temporal, if `spec.sync.schedules` asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
+    /// The newest run: the one at work, or the last one with its final counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// The last run that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sync: Option<LastSync>,
+    /// When a run last completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_success_time: Option<Time>,
+    /// How far the stored records reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<CursorSummary>,
+    /// Records that could not be written and are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<DeadLetters>,
+    /// Tokens already handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled: Option<HandledConnectorTokens>,
+    /// Ready, Connected, Healthy, Syncing; Reconciling or Stalled while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for ConnectorStatus {
+    fn default() -> Self {
+        Self {
+            observed_generation: not_observed(),
+            connection: None,
+            schedule: None,
+            progress: None,
+            last_sync: None,
+            last_success_time: None,
+            cursor: None,
+            dead_letters: None,
+            last_handled: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// Whether the source accepts the credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// What the last check said.
+    pub status: ConnectionState,
+    /// When it was last checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<Time>,
+    /// The account at the source, as the source calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_id: Option<String>,
+}
+
+/// The state of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConnectionState {
+    /// Not yet checked with this credential.
+    #[default]
+    Pending,
+    /// The last check or sync signed in.
+    Connected,
+    /// The source refused the credential.
+    Disconnected,
+}
+
+/// The newest run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Its workflow id in Temporal.
+    pub workflow_id: String,
+    /// What it does.
+    pub phase: Phase,
+    /// The stream it reads.
+    pub entity_type: String,
+    /// Records so far.
+    pub records_processed: i64,
+    /// Records so far that could not be written.
+    pub errors_count: i64,
+    /// Set while it waits: until when at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked_until: Option<Time>,
+    /// Why it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Phases of a run, as the query `getSyncProgress` spells them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// Validates access.
+    Authenticating,
+    /// Fetches batches.
+    Syncing,
+    /// A write is in flight.
+    Writing,
+    /// Saves cursor and statistics.
+    Finalizing,
+    /// Done.
+    Complete,
+    /// Could not go on.
+    Failed,
+}
+
+/// A run that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSync {
+    /// Its workflow id in Temporal.
+    pub workflow_id: String,
+    /// When it began.
+    pub start_time: Time,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
+    /// How it ended.
+    pub outcome: LastSyncOutcome,
+    /// Records written, unchanged or rejected.
+    pub records_processed: i64,
+    /// Rows inserted or updated.
+    pub records_written: i64,
+    /// Rows that were stored like this already.
+    pub records_unchanged: i64,
+    /// Records that could not be written.
+    pub errors_count: i64,
+    /// Batches with at least one of them.
+    pub failed_batches: i64,
+    /// Why it failed, without record values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LastSyncOutcome {
+    /// Every stream that could be read was read.
+    Complete,
+    /// It reached its time budget; the next run goes on where it stood.
+    More,
+    /// It could not go on; the next run goes on where it stood.
+    Failed,
+    /// It was found dead by the next run.
+    Terminated,
+}
+
+/// How far the stored records reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CursorSummary {
+    /// Every change at the source up to this moment, in every stream, is stored or dead-lettered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_watermark: Option<Time>,
+}
+
+/// Dead letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetters {
+    /// Records kept now.
+    pub count: i64,
+}
+
+/// Tokens of a connector that were handled.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HandledConnectorTokens {
+    /// Of `spec.requests.sync`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<String>,
+    /// Of `spec.requests.fullSync`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_sync: Option<String>,
+    /// Of the annotation `sync.gtmclarity.io/requested-at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<String>,
+}

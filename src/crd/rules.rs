@@ -1,0 +1,243 @@
+//! What the API server refuses at apply: CEL rules, each with a message that says what to write instead.
+//! Pure declarations; `tests/it/crds.rs` runs them on a real API server. What only Temporal can tell (a cron that never
+//! fires) is a condition, not a rule.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+
+use super::duration;
+
+/// One rule, as `x-kubernetes-validations` wants it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Rule {
+    pub(super) rule: String,
+    pub(super) message: String,
+}
+
+fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
+    Rule { rule: rule.into(), message: message.into() }
+}
+
+/// A string type of the schema only: bounds keep CEL's estimated cost down, rules carry the messages.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $min:literal..=$max:expr, $rules:expr) => {
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string", "minLength": $min, "maxLength": $max, "x-kubernetes-validations": $rules,
+                })
+            }
+        }
+    };
+}
+
+text!(
+    /// `spec.tenantId`.
+    Tenant, 1..=63, [
+        rule(
+            matches(DNS_LABEL),
+            "tenantId must be a DNS label: a-z, 0-9 and '-', starting and ending with a letter or digit",
+        ),
+        rule("self == oldSelf", "tenantId cannot be changed: make a new object for another tenant"),
+    ]
+);
+text!(
+    /// A cron expression.
+    Cron, 1..=100, cron()
+);
+text!(
+    /// A time zone.
+    TimeZone, 1..=64, time_zone()
+);
+text!(
+    /// A duration of any length.
+    AnyDuration, 2..=duration::MAX_LENGTH, [written_as_duration()]
+);
+text!(
+    /// A catch-up window: the server's minimum is 10 s (reliability-performance (c)).
+    CatchUpWindow, 2..=duration::MAX_LENGTH, [
+        written_as_duration(),
+        rule(
+            format!("!({}) || duration(self) >= duration('10s')", matches(duration::PATTERN)),
+            "catchUpWindow must be at least 10s; choose at least one interval of the schedule",
+        ),
+    ]
+);
+text!(
+    /// A request's token.
+    Token, 1..=128, [rule(
+        matches("^[A-Za-z0-9]([A-Za-z0-9._:+-]*[A-Za-z0-9])?$"),
+        "a token is made of letters, digits and . _ : + - and starts and ends with a letter or digit, e.g. 2026-11-23",
+    )]
+);
+text!(
+    /// The name of a Secret.
+    SecretName, 1..=253, [rule(
+        matches(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
+        "not the name of a Secret: a-z, 0-9, '-' and '.'",
+    )]
+);
+text!(
+    /// A key of a Secret.
+    SecretKey, 1..=253, [rule(
+        matches("^[-._a-zA-Z0-9]+$"),
+        "not a key of a Secret: letters, digits, '-', '_' and '.'",
+    )]
+);
+text!(
+    /// A sealed credential.
+    SealedText, 1..=16_384, [rule(
+        matches("^gtmseal1:[0-9a-f]{16}:[A-Za-z0-9+/]+={0,2}$"),
+        "not a sealed credential: paste the whole output of `gtm-sync seal`, never the secret itself",
+    )]
+);
+text!(
+    /// The name of a property at the source.
+    Property, 1..=100, [rule(
+        matches("^[A-Za-z_][A-Za-z0-9_]*$"),
+        "a property is the source's internal name: letters, digits and '_'",
+    )]
+);
+text!(
+    /// A source's address.
+    BaseUrl, 1..=512, base_url()
+);
+
+/// As `ids::TenantId` parses it; a test compares them.
+const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// `source.type` names the one member that is set.
+pub(super) fn source_union() -> [Rule; 1] {
+    [rule(
+        "(self.type == 'HubSpot') == has(self.hubspot)",
+        "type HubSpot needs source.hubspot; write hubspot: {} for the defaults",
+    )]
+}
+
+/// One way to sign in.
+pub(super) fn credentials_union() -> [Rule; 1] {
+    [rule("has(self.secretRef) != has(self.sealed)", "credentials needs exactly one of secretRef and sealed")]
+}
+
+/// The connector id is part of workflow ids and a label value.
+pub(super) fn connector_name() -> Rule {
+    rule(
+        "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
+        "the name of a Connector is its connector id: a DNS label of at most 63 characters, without dots",
+    )
+}
+
+/// A test on `self`; the pattern stands in a raw CEL string.
+fn matches(pattern: &str) -> String {
+    format!("self.matches(r'{pattern}')")
+}
+
+fn written_as_duration() -> Rule {
+    rule(matches(duration::PATTERN), "a duration is written like 90s, 5m or 1h30m")
+}
+
+/// Five fields with bounds, as Temporal takes them (its calendar.go: lists, ranges, steps, names from three letters,
+/// Sunday as 0 or 7), less what it would take and mean otherwise: a zone, a comment, seconds, years, `@every`.
+fn cron() -> Vec<Rule> {
+    let five_fields = matches(r"^\S+( +\S+){4}$");
+    let shape = rule(
+        format!(
+            "self.contains('TZ=') || self.contains('#') || {five_fields} || {}",
+            matches("^@(hourly|daily|weekly|monthly|yearly)$")
+        ),
+        "a schedule has five fields (minute hour day-of-month month day-of-week) or is one of @hourly, @daily, @weekly, @monthly, @yearly",
+    );
+    let no_zone = rule("!self.contains('TZ=')", "set the time zone in spec.timeZone, not in the schedule");
+    let no_comment = rule("!self.contains('#')", "a schedule takes no comment");
+    let one_kind_of_day = rule(
+        format!(r"!{five_fields} || {} || {}", matches(r"^\S+ +\S+ +\* "), matches(r" \*$")),
+        "set day-of-month or day-of-week and leave the other *: Temporal fires only on days that match both, cron on days that match either",
+    );
+    let fields = cron_fields().into_iter().enumerate().map(|(index, (field, message))| {
+        let (before, after) = (r"(\S+ +)", r"( +\S+)");
+        let this = matches(&format!("^{before}{{{index}}}{field}{after}{{{}}}$", 4 - index));
+        rule(format!("!{five_fields} || {this}"), message)
+    });
+    [shape, no_zone, no_comment].into_iter().chain(fields).chain([one_kind_of_day]).collect()
+}
+
+/// Pattern of each field and what to say when it does not match.
+fn cron_fields() -> [(String, &'static str); 5] {
+    const MONTHS: &str = "jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?|sep(tember)?|oct(ober)?|nov(ember)?|dec(ember)?";
+    const DAYS: &str = "sun(day)?|mon(day)?|tue(sday)?|wed(nesday)?|thu(rsday)?|fri(day)?|sat(urday)?";
+    [
+        (
+            cron_field("[0-5]?[0-9]", "([1-9]|[1-5][0-9])"),
+            "minute: use 0-59, *, ranges such as 10-20, lists and steps such as */15",
+        ),
+        (
+            cron_field("([01]?[0-9]|2[0-3])", "([1-9]|1[0-9]|2[0-3])"),
+            "hour: use 0-23, *, ranges such as 8-18, lists and steps such as */4",
+        ),
+        (
+            cron_field("(0?[1-9]|[12][0-9]|3[01])", "([1-9]|[12][0-9]|3[01])"),
+            "day-of-month: use 1-31, *, ranges, lists and steps",
+        ),
+        (
+            cron_field(&format!("(0?[1-9]|1[0-2]|(?i:{MONTHS}))"), "([1-9]|1[0-2])"),
+            "month: use 1-12 or names such as jan, *, ranges, lists and steps",
+        ),
+        (
+            cron_field(&format!("(0?[0-7]|(?i:{DAYS}))"), "[1-7]"),
+            "day-of-week: use 0-7 (0 and 7 are Sunday) or names such as mon, *, ranges, lists and steps",
+        ),
+    ]
+}
+
+/// A list of values, ranges or `*`, each with a step that is not 0.
+fn cron_field(value: &str, step: &str) -> String {
+    let item = format!(r"(\*|{value}(-{value})?)(/{step})?");
+    format!("{item}(,{item})*")
+}
+
+fn time_zone() -> Vec<Rule> {
+    let named = matches("^(UTC|[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){1,2})$");
+    const MESSAGE: &str = "timeZone must be a name of the IANA time zone database, such as UTC or Europe/Berlin";
+    vec![
+        rule(named.clone(), MESSAGE),
+        // An unknown zone is an error of getHours, which refuses the object too.
+        rule(format!("!{named} || timestamp('2026-01-01T00:00:00Z').getHours(self) >= 0"), MESSAGE),
+    ]
+}
+
+/// One parser decides in the end (the worker's, with the address actually dialled); these refuse what is never right.
+fn base_url() -> Vec<Rule> {
+    let printable = matches("^[!-~]*$");
+    let scheme = matches("^https?://");
+    let no_user = "!self.contains('@')";
+    let no_query = r"!self.contains('?') && !self.contains('#')";
+    let host = matches(
+        r"^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$",
+    );
+    vec![
+        rule(printable.clone(), "baseUrl must not contain blanks, control characters or letters outside ASCII"),
+        rule(
+            scheme.clone(),
+            "baseUrl must begin with https:// (or http:// where the workers' settings allow the host)",
+        ),
+        rule(no_user, "baseUrl must not contain a user or password: they belong in a Secret"),
+        rule(no_query, "baseUrl must not contain a query or fragment"),
+        rule(
+            format!("!({printable} && {scheme} && {no_user} && {no_query}) || {host}"),
+            "baseUrl must be https://host, optionally with :port and /path",
+        ),
+    ]
+}

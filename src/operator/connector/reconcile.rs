@@ -1,0 +1,343 @@
+//! The step that applies a Connector: claim, Secret, projection, own schedule, runs asked for, check, status. Pure but for
+//! the randomness of sealing, which decides nothing (R36).
+
+use std::{mem, time::Duration};
+
+use super::{Input, build, check, dereference, dereference::Problem, status, tokens};
+use crate::{
+    crd::{ConnectorState, ConnectorStatus, ScheduleStatus, conditions::reason},
+    error_class::Class,
+    model::config::SecretFields,
+    operator::{
+        error::Error,
+        outcome::{Again, Note, Outcome, is_news},
+        schedule::{self, EnsureSchedule},
+        schedule_removal::{self, RemoveSchedule},
+        status_part::CONNECTOR_CONTROL,
+        world::{Answer, Reply, Request, Step},
+    },
+    store::{BaseCredential, ConnectorAnswer, Owner, Verb},
+};
+
+/// Rest after a refusal that only an edit mends: the edit triggers, this catches what nobody watches.
+const REFUSED_RECHECK: Duration = Duration::from_secs(60);
+
+/// The step.
+#[derive(Debug)]
+pub struct Reconcile {
+    input: Input,
+    resync: Duration,
+    allowed_hosts: Vec<String>,
+    answer: Option<Box<ConnectorAnswer>>,
+    /// What the Secret lacks; told after the rest of the spec was projected, so that pausing works without a Secret.
+    problem: Option<Problem>,
+    schedule: Option<ScheduleStatus>,
+    runs: Vec<(Verb, jiff::Timestamp)>,
+    failed_verbs: Vec<Verb>,
+    checks: Option<check::Memory>,
+    phase: Phase,
+    outcome: Outcome,
+}
+
+/// What a Connector's reconcile leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// When to look again, what to tell.
+    pub outcome: Outcome,
+    /// The store holds this object's projection.
+    pub projected: bool,
+    /// To be remembered of checks.
+    pub checks: Option<check::Memory>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Begin,
+    AskingClaim,
+    GettingSecret,
+    Projecting,
+    Ensuring(Box<EnsureSchedule>),
+    RemovingSchedule(RemoveSchedule, Option<Problem>),
+    Starting(Verb),
+    Checking(check::Plan),
+    Status,
+    End,
+}
+
+impl Reconcile {
+    /// For an object that is not being deleted; settled objects are looked at every `resync`.
+    #[must_use]
+    pub fn new(input: Input, resync: Duration) -> Self {
+        Self {
+            checks: input.checks,
+            schedule: input.status.schedule.clone(),
+            input,
+            resync,
+            allowed_hosts: Vec::new(),
+            answer: None,
+            problem: None,
+            runs: Vec::new(),
+            failed_verbs: Vec::new(),
+            phase: Phase::Begin,
+            outcome: Outcome::settled(resync),
+        }
+    }
+
+    fn begin(&mut self) -> Option<Request> {
+        match build::validate(&self.input) {
+            Ok(hosts) => self.allowed_hosts = hosts,
+            Err(problem) => return self.refuse(problem),
+        }
+        if self.input.tenant.is_none() {
+            return self.without_tenant();
+        }
+        self.phase = Phase::AskingClaim;
+        Some(Request::TenantClaim(self.input.spec.tenant_id.clone()))
+    }
+
+    fn without_tenant(&mut self) -> Option<Request> {
+        let tenant = &self.input.spec.tenant_id;
+        let message = format!("no TenantSchedule in this namespace holds tenant {tenant}");
+        self.unschedule(Some(Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message }))
+    }
+
+    fn claimant(&mut self, claimant: Option<Owner>) -> Option<Request> {
+        let ours = claimant.is_some_and(|owner| {
+            owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace
+        });
+        if !ours {
+            return self.without_tenant();
+        }
+        match dereference::request(&self.input) {
+            Some(request) => {
+                self.phase = Phase::GettingSecret;
+                Some(request)
+            }
+            None => self.credential(None),
+        }
+    }
+
+    fn credential(&mut self, content: Option<SecretFields>) -> Option<Request> {
+        match dereference::from_secret(&self.input, self.allowed_hosts.clone(), content) {
+            Ok(credential) => self.project(Some(credential)),
+            Err(problem) => {
+                self.problem = Some(problem);
+                self.project(None)
+            }
+        }
+    }
+
+    /// A refusal to read is the user's to mend, anything else is an outage.
+    fn no_secret(&mut self, error: Error) -> Option<Request> {
+        if error.class() != Class::Unauthorised {
+            return self.later(error);
+        }
+        let message = "the operator may not read Secrets of this namespace".to_owned();
+        self.problem = Some(Problem { reason: reason::SECRET_FORBIDDEN, message });
+        self.project(None)
+    }
+
+    fn project(&mut self, credential: Option<BaseCredential>) -> Option<Request> {
+        self.phase = Phase::Projecting;
+        let projection = build::projection(&self.input, credential, tokens::present(&self.input));
+        Some(Request::PutConnector(Box::new(projection)))
+    }
+
+    fn projected(&mut self, answer: Box<ConnectorAnswer>) -> Option<Request> {
+        if answer.name_taken {
+            let message =
+                "another Connector has the same joined name sync-{tenantId}-{connectorId}; rename one".to_owned();
+            return self.refuse(Problem { reason: reason::NAME_TAKEN, message });
+        }
+        self.runs = tokens::runs(&self.input, &answer);
+        self.answer = Some(answer);
+        let wanted = self.input.tenant.as_ref().and_then(|tenant| build::schedule(&self.input, tenant));
+        match wanted {
+            Some(wanted) => self.ensure(Box::new(EnsureSchedule::new(wanted, self.schedule.as_ref())), None),
+            None => self.unschedule(None),
+        }
+    }
+
+    fn ensure(&mut self, mut machine: Box<EnsureSchedule>, reply: Option<Reply>) -> Option<Request> {
+        use schedule::{Problem as ScheduleProblem, Progress};
+        let refusal = match machine.next(reply) {
+            Progress::Ask(request) => {
+                self.phase = Phase::Ensuring(machine);
+                return Some(request);
+            }
+            Progress::Finished(Ok(ensured)) => {
+                self.schedule = Some(ensured.status);
+                return self.start();
+            }
+            Progress::Finished(Err(ScheduleProblem::Later(error))) => return self.later(error),
+            Progress::Finished(Err(ScheduleProblem::Foreign)) => {
+                (reason::SCHEDULE_CONFLICT, "exists in Temporal and was not made for this object")
+            }
+            Progress::Finished(Err(ScheduleProblem::Refused)) => {
+                (reason::SCHEDULE_REFUSED, "is not accepted by Temporal: check spec.sync.schedules")
+            }
+        };
+        let message = format!("schedule {} {}", build::schedule_id(&self.input), refusal.1);
+        self.refuse(Problem { reason: refusal.0, message })
+    }
+
+    /// Removes the own schedule where status says there is one, then goes on, or refuses with `problem`.
+    fn unschedule(&mut self, problem: Option<Problem>) -> Option<Request> {
+        if self.schedule.is_none() {
+            return self.unscheduled(problem);
+        }
+        let owner = self.input.installation.schedule_owner(&self.input.key);
+        self.remove_schedule(RemoveSchedule::new(build::schedule_id(&self.input), owner), problem, None)
+    }
+
+    fn remove_schedule(
+        &mut self,
+        mut machine: RemoveSchedule,
+        problem: Option<Problem>,
+        reply: Option<Reply>,
+    ) -> Option<Request> {
+        match machine.next(reply) {
+            schedule_removal::Progress::Ask(request) => {
+                self.phase = Phase::RemovingSchedule(machine, problem);
+                Some(request)
+            }
+            schedule_removal::Progress::Finished(Ok(_)) => {
+                self.schedule = None;
+                self.unscheduled(problem)
+            }
+            schedule_removal::Progress::Finished(Err(error)) => self.later(error),
+        }
+    }
+
+    fn unscheduled(&mut self, problem: Option<Problem>) -> Option<Request> {
+        match problem {
+            Some(problem) => self.refuse(problem),
+            None => self.start(),
+        }
+    }
+
+    fn start(&mut self) -> Option<Request> {
+        if self.input.spec.state != ConnectorState::Running && !self.runs.is_empty() {
+            self.runs.clear();
+            let message = "a sync was asked for, but spec.state is not Running; ask again with a new token";
+            self.outcome.notes.push(Note::warning("RunRefused", "Sync", message));
+        }
+        if self.runs.is_empty() {
+            return self.check();
+        }
+        let (verb, at) = self.runs.remove(0);
+        self.phase = Phase::Starting(verb);
+        Some(build::run(&self.input, verb == Verb::FullSync, at))
+    }
+
+    fn started(&mut self, verb: Verb, reply: Reply) -> Option<Request> {
+        match reply {
+            Ok(_) => {
+                let what = if verb == Verb::FullSync { "a full sync" } else { "a sync" };
+                self.outcome.notes.push(Note::normal("RunTriggered", "Sync", format!("started {what}")));
+            }
+            Err(error) => {
+                self.failed_verbs.push(verb);
+                self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
+            }
+        }
+        self.start()
+    }
+
+    fn check(&mut self) -> Option<Request> {
+        let (revision, credential) =
+            self.answer.as_ref().map_or((0, 0), |answer| (answer.revision, answer.credential_revision));
+        let plan = build::check_plan(&self.input, revision, credential);
+        if plan.start {
+            self.phase = Phase::Checking(plan);
+            return Some(build::check(&self.input));
+        }
+        self.checked(plan)
+    }
+
+    fn checked(&mut self, plan: check::Plan) -> Option<Request> {
+        self.checks = plan.memory.or(self.checks);
+        if let Again::After(rest) = self.outcome.again {
+            self.outcome.again = Again::After(plan.again.map_or(rest, |again| again.min(rest)));
+        }
+        match self.problem.take() {
+            Some(problem) => self.refuse(problem),
+            None => self.applied(),
+        }
+    }
+
+    fn applied(&mut self) -> Option<Request> {
+        let handled = tokens::mirror(&self.input, &self.failed_verbs);
+        let status = status::applied(&self.input, handled, self.schedule.clone());
+        self.write(&status)
+    }
+
+    fn refuse(&mut self, problem: Problem) -> Option<Request> {
+        if is_news(&self.input.status.conditions, problem.reason) {
+            self.outcome.notes.push(Note::warning(problem.reason, "Reconcile", problem.message.clone()));
+        }
+        // A Secret that comes later triggers nothing (it is not watched), so look soon, then ever more rarely.
+        self.outcome.again = match problem.reason {
+            reason::SECRET_NOT_FOUND | reason::SECRET_KEY_MISSING | reason::SECRET_FORBIDDEN => {
+                Again::BackOff(Duration::ZERO)
+            }
+            _ => Again::After(REFUSED_RECHECK.min(self.resync)),
+        };
+        let handled = match self.answer {
+            Some(_) => tokens::mirror(&self.input, &self.failed_verbs),
+            None => tokens::mirror_unasked(&self.input),
+        };
+        let mut status = status::refused(&self.input, handled, &problem);
+        status.schedule.clone_from(&self.schedule);
+        self.write(&status)
+    }
+
+    fn later(&mut self, error: Error) -> Option<Request> {
+        let status = status::waiting_for(&self.input, tokens::mirror_unasked(&self.input), &error);
+        self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
+        self.write(&status?)
+    }
+
+    fn write(&mut self, status: &ConnectorStatus) -> Option<Request> {
+        let part = CONNECTOR_CONTROL.part(status);
+        if part == CONNECTOR_CONTROL.part(&self.input.status) {
+            return None;
+        }
+        self.phase = Phase::Status;
+        Some(Request::ApplyStatus(self.input.key.clone(), part))
+    }
+}
+
+impl Step for Reconcile {
+    type Outcome = Left;
+
+    fn next(&mut self, reply: Option<Reply>) -> Option<Request> {
+        match (mem::replace(&mut self.phase, Phase::End), reply) {
+            (Phase::Begin, _) => self.begin(),
+            (Phase::AskingClaim, Some(Ok(Answer::Claimant(claimant)))) => self.claimant(claimant),
+            (Phase::GettingSecret, Some(Ok(Answer::Secret(content)))) => self.credential(content),
+            (Phase::GettingSecret, Some(Err(error))) => self.no_secret(error),
+            (Phase::Projecting, Some(Ok(Answer::Connector(answer)))) => self.projected(answer),
+            (Phase::Ensuring(machine), reply) => self.ensure(machine, reply),
+            (Phase::RemovingSchedule(machine, problem), reply) => self.remove_schedule(machine, problem, reply),
+            (Phase::Starting(verb), Some(reply)) => self.started(verb, reply),
+            (Phase::Checking(plan), Some(Ok(_))) => self.checked(plan),
+            // Only the check did not start: what the spec asks for is applied.
+            (Phase::Checking(_), Some(Err(error))) => {
+                self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
+                self.checked(check::Plan::default())
+            }
+            (Phase::Status, Some(Err(error))) => {
+                self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
+                None
+            }
+            (Phase::Status, Some(Ok(_))) | (Phase::End, _) => None,
+            (_, Some(Err(error))) => self.later(error),
+            (_, _) => self.later(Error::Unsettled("an answer to another question while a connector was reconciled")),
+        }
+    }
+
+    fn outcome(self) -> Left {
+        Left { outcome: self.outcome, projected: self.answer.is_some(), checks: self.checks }
+    }
+}

@@ -1,0 +1,100 @@
+//! The step that follows a Connector's deletion: out of the registry, its own schedule gone. Rows stay. Pure (R36).
+
+use std::mem;
+
+use crate::{
+    ids::{ConnectorId, TenantId},
+    operator::{
+        error::Error,
+        names::Installation,
+        outcome::{Again, Outcome},
+        schedule_removal::{Progress, RemoveSchedule},
+        world::{Answer, ObjectKey, Reply, Request, Step},
+    },
+};
+
+/// What is to be removed.
+#[derive(Debug, Clone)]
+pub struct Gone {
+    /// The object that was.
+    pub key: ObjectKey,
+    /// Its tenant.
+    pub tenant_id: TenantId,
+    /// Its id.
+    pub connector_id: ConnectorId,
+}
+
+/// The step.
+#[derive(Debug)]
+pub struct Remove {
+    gone: Gone,
+    installation: Installation,
+    phase: Phase,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Begin,
+    AskingClaim,
+    Unprojecting,
+    RemovingSchedule(RemoveSchedule),
+    End,
+}
+
+impl Remove {
+    /// For an object that exists no more.
+    #[must_use]
+    pub fn new(gone: Gone, installation: Installation) -> Self {
+        let outcome = Outcome { again: Again::Never, notes: Vec::new(), failed: None };
+        Self { gone, installation, phase: Phase::Begin, outcome }
+    }
+
+    fn remove_schedule(&mut self, mut machine: RemoveSchedule, reply: Option<Reply>) -> Option<Request> {
+        match machine.next(reply) {
+            Progress::Ask(request) => {
+                self.phase = Phase::RemovingSchedule(machine);
+                Some(request)
+            }
+            Progress::Finished(Ok(_)) => None,
+            Progress::Finished(Err(error)) => self.failed(error),
+        }
+    }
+
+    fn failed(&mut self, error: Error) -> Option<Request> {
+        self.outcome = Outcome::failed(error);
+        None
+    }
+}
+
+impl Step for Remove {
+    type Outcome = Outcome;
+
+    fn next(&mut self, reply: Option<Reply>) -> Option<Request> {
+        match (mem::replace(&mut self.phase, Phase::End), reply) {
+            (Phase::Begin, _) => {
+                self.phase = Phase::AskingClaim;
+                Some(Request::TenantClaim(self.gone.tenant_id.clone()))
+            }
+            (Phase::RemovingSchedule(machine), reply) => self.remove_schedule(machine, reply),
+            (_, Some(Err(error))) => self.failed(error),
+            // A Connector of another namespace than the claim's was never projected: the row is somebody else's.
+            (Phase::AskingClaim, Some(Ok(Answer::Claimant(Some(owner)))))
+                if owner.cluster_id == self.installation.cluster_id && owner.namespace == self.gone.key.namespace =>
+            {
+                self.phase = Phase::Unprojecting;
+                Some(Request::RemoveConnector(self.gone.tenant_id.clone(), self.gone.connector_id.clone()))
+            }
+            (Phase::Unprojecting, Some(Ok(_))) => {
+                let id = self.installation.names.connector_schedule(&self.gone.tenant_id, &self.gone.connector_id);
+                let owner = self.installation.schedule_owner(&self.gone.key);
+                self.remove_schedule(RemoveSchedule::new(id, owner), None)
+            }
+            _ => None,
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        self.outcome
+    }
+}

@@ -1,0 +1,169 @@
+//! The seam of every reconciler (R36): a pure `Step` asks, a `World` answers, `drive` carries between them.
+//! One enumerator can therefore lose, delay, repeat or falsify any answer of any reconciler. Holds no reconciler.
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::error::Error;
+use crate::{
+    ids::{ConnectorId, TenantId},
+    model::config::SecretFields,
+    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection},
+    temporal::{
+        StartOutcome,
+        client::IdReuse,
+        schedules::{SeenSchedule, WantedSchedule},
+    },
+};
+
+/// The kinds of objects the operator reconciles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `TenantSchedule`.
+    TenantSchedule,
+    /// `Connector`.
+    Connector,
+}
+
+impl Kind {
+    /// As in `kind:`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TenantSchedule => "TenantSchedule",
+            Self::Connector => "Connector",
+        }
+    }
+}
+
+/// An object of ours in the cluster; the uid tells one life of a name from the next.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} {}/{}", self.kind.name(), self.namespace, self.name)
+    }
+}
+
+/// One call to the outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// `Store::put_tenant` → `Claim`.
+    PutTenant(TenantProjection),
+    /// `Store::remove_tenant` → `Done`.
+    RemoveTenant(TenantId, Owner),
+    /// `Store::tenant_claim` → `Claimant`.
+    TenantClaim(TenantId),
+    /// `Store::put_connector` → `Connector`.
+    PutConnector(Box<ConnectorProjection>),
+    /// `Store::remove_connector` → `Done`.
+    RemoveConnector(TenantId, ConnectorId),
+    /// `Temporal::describe_schedule` → `Schedule`.
+    DescribeSchedule(String),
+    /// `Temporal::create_schedule` → `Started`.
+    CreateSchedule(Box<WantedSchedule>),
+    /// `Temporal::update_schedule` with a conflict token → `Done`.
+    UpdateSchedule(Box<WantedSchedule>, Vec<u8>),
+    /// `Temporal::delete_schedule` → `Done`.
+    DeleteSchedule(String),
+    /// `Temporal::start_workflow` → `Started`.
+    StartWorkflow(StartWorkflow),
+    /// GET of one Secret by name → `Secret`.
+    GetSecret {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// Adds our finalizer → `Done`; `Done` too if the object (by uid) is gone.
+    AddFinalizer(ObjectKey),
+    /// Removes our finalizer → `Done`; `Done` too if the object (by uid) is gone.
+    RemoveFinalizer(ObjectKey),
+    /// Server-side apply of our part of the status → `Done`.
+    ApplyStatus(ObjectKey, StatusPart),
+}
+
+/// The fields of a status that one writer owns, as they should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusPart {
+    /// Field manager.
+    pub manager: &'static str,
+    /// The owned fields, whole.
+    pub fields: Value,
+}
+
+/// A workflow to start on the shared queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartWorkflow {
+    /// Type name.
+    pub workflow_type: &'static str,
+    /// Its id.
+    pub workflow_id: String,
+    /// Its one argument.
+    pub input: Value,
+    /// Whether the id may be used again.
+    pub reuse: IdReuse,
+}
+
+/// What the outside said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// It is so.
+    Done,
+    /// To `PutTenant`.
+    Claim(ClaimOutcome),
+    /// To `TenantClaim`.
+    Claimant(Option<Owner>),
+    /// To `PutConnector`.
+    Connector(Box<ConnectorAnswer>),
+    /// To `DescribeSchedule`.
+    Schedule(Option<Box<SeenSchedule>>),
+    /// To `CreateSchedule` and `StartWorkflow`.
+    Started(StartOutcome),
+    /// To `GetSecret`: its text values; `None` = there is no such Secret.
+    Secret(Option<SecretFields>),
+}
+
+/// What a step learns from a call.
+pub type Reply = Result<Answer, Error>;
+
+/// A reconciler: no clock, no I/O, no randomness; the next request follows from what it was made of and the replies.
+pub trait Step: Send {
+    /// What is left to do when nothing is left to ask.
+    type Outcome;
+
+    /// The next request; `None` = finished. `reply` answers the former request, `None` only at the beginning.
+    fn next(&mut self, reply: Option<Reply>) -> Option<Request>;
+
+    /// The outcome, once `next` said `None`.
+    fn outcome(self) -> Self::Outcome;
+}
+
+/// Answers requests: Kubernetes, Temporal and the store in production, an enumerator in tests.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// Sends one request and waits for its answer, within a deadline.
+    async fn call(&self, request: Request) -> Reply;
+}
+
+/// Runs a step to its end.
+///
+/// # Cancellation
+/// May be dropped at any await: the next run of the same step starts from the world as it then is.
+pub async fn drive<S: Step>(world: &dyn World, mut step: S) -> S::Outcome {
+    let mut reply = None;
+    while let Some(request) = step.next(reply.take()) {
+        reply = Some(world.call(request).await);
+    }
+    step.outcome()
+}

@@ -1,0 +1,13 @@
+//! What every store must do, as tests against the trait; `tests/it/stores.rs` runs each on SQLite and on PostgreSQL.
+//! Compiled into that test binary only (hence `gtm_sync::`, not `crate::`); knows no database but through `Probe`.
+
+pub(crate) mod budgets;
+pub(crate) mod commits;
+pub(crate) mod credentials;
+pub(crate) mod endings;
+pub(crate) mod leases;
+pub(crate) mod registry;
+pub(crate) mod rejections;
+pub(crate) mod statuses;
+pub(crate) mod versions;
+pub(crate) mod world;

@@ -1,0 +1,235 @@
+//! Staged batches, opened for one commit: each record with its version number, or as the dead letter it becomes.
+//! Shared by both stores; knows no SQL.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use super::Error;
+use crate::model::{
+    batch::{self, Batch, BatchWriter, Record},
+    cursor::Load,
+    entity::Entity,
+    record::{Rejected, Row},
+};
+
+/// A staged batch as read back.
+#[derive(Debug)]
+pub(super) struct StagedRow {
+    /// Its id.
+    pub(super) staged_id: String,
+    /// Its position.
+    pub(super) seq: i64,
+    /// Where the batch after it starts.
+    pub(super) next: Load,
+    /// The stream read last.
+    pub(super) entity_type: String,
+    /// The staged bytes.
+    pub(super) payload: Vec<u8>,
+    /// Records in it, as counted when it was staged.
+    pub(super) record_count: i64,
+}
+
+/// The ordered half of a row's version: the n-th record of batch `seq` of run `run_no` (R47).
+/// 23 bits of run, 20 of batch, 20 of position: 50,000 rows a batch need 16.
+pub(super) fn observed_seq(run_no: i64, seq: i64, position: usize) -> i64 {
+    let position = i64::try_from(position).unwrap_or(i64::MAX);
+    (run_no << 40) | ((seq & 0xF_FFFF) << 20) | (position & 0xF_FFFF)
+}
+
+/// A row or tombstone with its version and the batch of the call that it came in.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    /// The row; a tombstone without a time of change has that of its deletion, so that it is newer than what it deletes.
+    pub(super) row: Row<'a>,
+    /// Hash of its content.
+    pub(super) hash: [u8; 16],
+    /// Ordered half of its version.
+    pub(super) observed_seq: i64,
+    /// Index of its batch in the call.
+    pub(super) batch: usize,
+}
+
+impl Change<'_> {
+    /// Whether it deletes.
+    pub(super) fn is_tombstone(&self) -> bool {
+        self.row.deleted_at.is_some()
+    }
+
+    /// The dead letter of a row that the database refused; its payload is the row in staged form, so that it can be replayed.
+    pub(super) fn refused(self, code: String, field: Option<String>) -> DeadLetter<'static> {
+        let mut single = BatchWriter::default();
+        single.push(&self.row, &[]);
+        DeadLetter {
+            batch: self.batch,
+            observed_seq: self.observed_seq,
+            source_updated_at: self.row.source_updated_at,
+            entity: Some(self.row.entity),
+            source_id: Some(Cow::Owned(self.row.source_id.into_owned())),
+            code: Cow::Owned(code),
+            field: field.map(Cow::Owned),
+            payload: Cow::Owned(single.finish()),
+            payload_form: STAGED,
+        }
+    }
+}
+
+/// `payload_form` of a payload as the source served it.
+const SERVED: &str = "served";
+/// `payload_form` of a payload that is a staged batch.
+const STAGED: &str = "staged";
+
+/// A record to be kept as a dead letter.
+#[derive(Debug)]
+pub(super) struct DeadLetter<'a> {
+    /// Index of its batch in the call.
+    pub(super) batch: usize,
+    /// Ordered half of its version.
+    pub(super) observed_seq: i64,
+    /// First half of its version, if it could be read.
+    pub(super) source_updated_at: Option<Timestamp>,
+    /// Which table it was meant for.
+    pub(super) entity: Option<Entity>,
+    /// The vendor's id, if it could be read.
+    pub(super) source_id: Option<Cow<'a, str>>,
+    /// Why.
+    pub(super) code: Cow<'a, str>,
+    /// The field at fault, if known.
+    pub(super) field: Option<Cow<'a, str>>,
+    /// The record.
+    pub(super) payload: Cow<'a, [u8]>,
+    /// How to read the payload.
+    pub(super) payload_form: &'static str,
+}
+
+/// One record of an opened batch.
+#[derive(Debug)]
+pub(super) enum Item<'a> {
+    /// To be written by version and hash.
+    Change(Change<'a>),
+    /// To be kept aside.
+    DeadLetter(DeadLetter<'a>),
+}
+
+/// Opened batches of one call.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    run_no: i64,
+    batches: Vec<(i64, Batch)>,
+}
+
+impl Incoming {
+    /// Opens the staged bytes.
+    pub(super) fn open(run_no: i64, staged: &[StagedRow]) -> Result<Self, Error> {
+        let open = |row: &StagedRow| Batch::open(&row.payload).map(|batch| (row.seq, batch)).map_err(|_| UNREADABLE);
+        Ok(Self { run_no, batches: staged.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// All records in order.
+    pub(super) fn records(&self) -> impl Iterator<Item = Result<Item<'_>, Error>> {
+        self.batches.iter().enumerate().flat_map(move |(index, (seq, batch))| {
+            batch.records().enumerate().map(move |(position, record)| {
+                let observed_seq = observed_seq(self.run_no, *seq, position);
+                record.map(|record| item(record, index, observed_seq)).map_err(|_: batch::Error| UNREADABLE)
+            })
+        })
+    }
+
+    /// The change with this version number: the rare look-back for a row that the database refused.
+    pub(super) fn change(&self, wanted: i64) -> Result<Change<'_>, Error> {
+        for item in self.records() {
+            match item? {
+                Item::Change(change) if change.observed_seq == wanted => return Ok(change),
+                _ => {}
+            }
+        }
+        Err(UNREADABLE)
+    }
+}
+
+const UNREADABLE: Error = Error::Unreadable { what: "staged batch" };
+
+fn item(record: Record<'_>, batch: usize, observed_seq: i64) -> Item<'_> {
+    match record {
+        Record::Row(mut row, hash) => {
+            row.source_updated_at = row.source_updated_at.or(row.deleted_at);
+            Item::Change(Change { row, hash, observed_seq, batch })
+        }
+        Record::Rejected(rejected) => Item::DeadLetter(from_rejected(rejected, batch, observed_seq)),
+    }
+}
+
+fn from_rejected(rejected: Rejected<'_>, batch: usize, observed_seq: i64) -> DeadLetter<'_> {
+    DeadLetter {
+        batch,
+        observed_seq,
+        source_updated_at: None,
+        entity: Some(rejected.entity),
+        source_id: rejected.source_id,
+        code: rejected.code,
+        field: rejected.field,
+        payload: rejected.payload,
+        payload_form: SERVED,
+    }
+}
+
+/// Every record of a batch that could not be written, as dead letters; a batch that cannot even be opened is one,
+/// with its staged bytes (R10: the place moves on, nothing is thrown away).
+pub(super) fn whole_batch<'a>(
+    opened: &'a Result<Incoming, Error>,
+    staged: &'a StagedRow,
+    run_no: i64,
+) -> Vec<DeadLetter<'a>> {
+    let letters = opened.as_ref().ok().and_then(|incoming| {
+        let each = incoming.records().map(|item| {
+            Ok(match item? {
+                Item::Change(change) => change.refused("BatchFailed".to_owned(), None),
+                Item::DeadLetter(letter) => letter,
+            })
+        });
+        each.collect::<Result<Vec<_>, Error>>().ok()
+    });
+    letters.unwrap_or_else(|| {
+        vec![DeadLetter {
+            batch: 0,
+            observed_seq: observed_seq(run_no, staged.seq, 0),
+            source_updated_at: None,
+            entity: None,
+            source_id: None,
+            code: "DamagedBatch".into(),
+            field: None,
+            payload: Cow::Borrowed(&staged.payload),
+            payload_form: STAGED,
+        }]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_order_by_run_then_batch_then_position() {
+        let ordered = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 0xF_FFFF, 49_999), (2, 0, 0), (9, 3, 2)];
+        let numbers: Vec<_> = ordered.iter().map(|&(run, seq, position)| observed_seq(run, seq, position)).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    }
+
+    #[test]
+    fn a_damaged_batch_becomes_one_dead_letter_with_its_bytes() {
+        let next =
+            Load { generation: 0, full: true, upper: Timestamp::UNIX_EPOCH, streams: vec![], current: 0, token: None };
+        let staged = StagedRow {
+            staged_id: "s".to_owned(),
+            seq: 3,
+            next,
+            entity_type: String::new(),
+            payload: b"junk".to_vec(),
+            record_count: 7,
+        };
+        let opened = Incoming::open(1, std::slice::from_ref(&staged));
+        let letters = whole_batch(&opened, &staged, 1);
+        assert_eq!(letters.len(), 1);
+        assert_eq!((&*letters[0].code, &*letters[0].payload), ("DamagedBatch", b"junk".as_slice()));
+    }
+}

@@ -1,0 +1,103 @@
+-- The data path: where each connector stands, runs, staged and applied batches, dead letters, budgets.
+CREATE TABLE IF NOT EXISTS sync_state (
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    epoch TEXT,
+    workflow_id TEXT,
+    connector_uid TEXT,
+    run_no INTEGER NOT NULL,
+    next_seq INTEGER NOT NULL,
+    load TEXT,
+    cursor TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    dead_letters INTEGER NOT NULL,
+    last_success_at TEXT,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, account_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sync_state_updated_at ON sync_state (updated_at);
+
+CREATE TABLE IF NOT EXISTS run (
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    workflow_id TEXT NOT NULL,
+    run_no INTEGER NOT NULL,
+    full_sync INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    end_seq INTEGER,
+    started_at TEXT NOT NULL,
+    finished_at TEXT,
+    finished_epoch TEXT,
+    outcome TEXT,
+    error TEXT,
+    entity_type TEXT NOT NULL,
+    stats TEXT NOT NULL,
+    parked TEXT,
+    failed_streams TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, workflow_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS run_newest ON run (tenant_id, connector_id, run_no);
+
+CREATE TABLE IF NOT EXISTS staged_batch (
+    staged_id TEXT NOT NULL PRIMARY KEY,
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    next_load TEXT NOT NULL,
+    entity_type TEXT NOT NULL,
+    record_count INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    staged_at TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS staged_batch_connector ON staged_batch (tenant_id, connector_id);
+CREATE INDEX IF NOT EXISTS staged_batch_staged_at ON staged_batch (staged_at);
+
+CREATE TABLE IF NOT EXISTS applied_batch (
+    staged_id TEXT NOT NULL PRIMARY KEY,
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    result TEXT NOT NULL,
+    applied_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS applied_batch_connector ON applied_batch (tenant_id, connector_id, applied_at);
+
+CREATE TABLE IF NOT EXISTS dead_letter (
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    observed_seq INTEGER NOT NULL,
+    account_id TEXT NOT NULL,
+    workflow_id TEXT NOT NULL,
+    batch_index INTEGER NOT NULL,
+    entity TEXT,
+    source_id TEXT,
+    source_updated_at TEXT,
+    code TEXT NOT NULL,
+    field TEXT,
+    payload BLOB NOT NULL,
+    payload_form TEXT NOT NULL,
+    recorded_at TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, observed_seq)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS failed_record (
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    workflow_id TEXT NOT NULL,
+    batch_index INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    recorded_at TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, workflow_id, batch_index)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS budget (
+    system TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    class TEXT NOT NULL,
+    grants TEXT NOT NULL,
+    parked_until TEXT,
+    parked_reason TEXT,
+    PRIMARY KEY (system, account_id, class)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,64 @@
+-- The read contract (docs/canonical-schema.md): columns are only ever added, at the end.
+CREATE VIEW IF NOT EXISTS canonical_account AS
+SELECT
+    tenant_id, connector_id, source_id, source_type, account_id, canonical_id, source_created_at, source_updated_at,
+    deleted_at, merged_into_source_id, schema_version, first_seen_at, synced_at, run, name, domain, website,
+    industry, employees, annual_revenue, phone, street, city, state, postal_code, country, account_type,
+    parent_source_id, owner_source_id, last_activity_at, custom
+FROM account;
+
+CREATE VIEW IF NOT EXISTS canonical_contact AS
+SELECT
+    tenant_id, connector_id, source_id, source_type, account_id, canonical_id, source_created_at, source_updated_at,
+    deleted_at, merged_into_source_id, schema_version, first_seen_at, synced_at, run, email, first_name, last_name,
+    title, phone, mobile, account_source_id, owner_source_id, lead_source, lifecycle, opted_out, last_activity_at,
+    custom
+FROM contact;
+
+CREATE VIEW IF NOT EXISTS canonical_lead AS
+SELECT
+    tenant_id, connector_id, source_id, source_type, account_id, canonical_id, source_created_at, source_updated_at,
+    deleted_at, merged_into_source_id, schema_version, first_seen_at, synced_at, run, email, first_name, last_name,
+    company, title, phone, status, lead_source, owner_source_id, converted_at, converted_contact_source_id,
+    converted_account_source_id, converted_opportunity_source_id, custom
+FROM lead;
+
+CREATE VIEW IF NOT EXISTS canonical_opportunity AS
+SELECT
+    tenant_id, connector_id, source_id, source_type, account_id, canonical_id, source_created_at, source_updated_at,
+    deleted_at, merged_into_source_id, schema_version, first_seen_at, synced_at, run, name, amount, currency,
+    close_date, stage, pipeline, probability, status, account_source_id, contact_source_ids, owner_source_id,
+    opportunity_type, lead_source, forecast, custom
+FROM opportunity;
+
+CREATE VIEW IF NOT EXISTS canonical_activity AS
+SELECT
+    tenant_id, connector_id, source_id, source_type, account_id, canonical_id, source_created_at, source_updated_at,
+    deleted_at, merged_into_source_id, schema_version, first_seen_at, synced_at, run, kind, subject, body,
+    occurred_at, ended_at, direction, duration_seconds, status, owner_source_id, links, custom
+FROM activity;
+
+CREATE VIEW IF NOT EXISTS canonical_owner AS
+SELECT
+    tenant_id, connector_id, source_id, source_type, account_id, canonical_id, source_created_at, source_updated_at,
+    deleted_at, merged_into_source_id, schema_version, first_seen_at, synced_at, run, first_name, last_name, email,
+    active, manager_source_id, teams, custom
+FROM owner;
+
+CREATE VIEW IF NOT EXISTS canonical_stage AS
+SELECT
+    tenant_id, connector_id, source_id, source_type, account_id, canonical_id, source_created_at, source_updated_at,
+    deleted_at, merged_into_source_id, schema_version, first_seen_at, synced_at, run, name, pipeline, pipeline_name,
+    position, probability, status, custom
+FROM stage;
+
+-- One row for each record that an activity is linked to.
+CREATE VIEW IF NOT EXISTS canonical_activity_link AS
+SELECT
+    activity.tenant_id,
+    activity.connector_id,
+    activity.source_id AS activity_source_id,
+    link.value ->> '$.entity' AS entity,
+    link.value ->> '$.sourceId' AS source_id,
+    activity.deleted_at
+FROM activity, json_each(CASE WHEN json_type(activity.links) = 'array' THEN activity.links ELSE '[]' END) AS link;

@@ -1,0 +1,76 @@
+//! The operator's incremental status query (R27): connectors whose row or state changed since a time.
+
+use jiff::Timestamp;
+use rusqlite::{Row, Transaction};
+
+use super::{
+    fault::Fault,
+    values::{At, Document, Name, instant_text},
+};
+use crate::{
+    contract::{activities::Parked, workflows::SyncStats},
+    store::{ConnectorStatusRow, RunRow, StatusPage},
+};
+
+const CHANGED: &str = "SELECT c.tenant_id, c.connector_id, c.connection_status, c.connection_reason,
+        c.connection_checked_at, c.account_id, s.cursor,
+        (SELECT max(last_success_at) FROM sync_state AS a
+            WHERE a.tenant_id = c.tenant_id AND a.connector_id = c.connector_id),
+        (SELECT coalesce(sum(dead_letters), 0) FROM sync_state AS a
+            WHERE a.tenant_id = c.tenant_id AND a.connector_id = c.connector_id),
+        max(c.updated_at, coalesce(s.updated_at, '')),
+        r.workflow_id, r.run_no, r.full_sync, r.started_at, r.finished_at, r.outcome, r.error, r.entity_type, r.stats,
+        r.parked
+    FROM connector AS c
+    LEFT JOIN sync_state AS s
+        ON s.tenant_id = c.tenant_id AND s.connector_id = c.connector_id AND s.account_id = c.account_id
+    LEFT JOIN run AS r
+        ON r.tenant_id = c.tenant_id AND r.connector_id = c.connector_id AND r.run_no = (
+            SELECT max(run_no) FROM run AS n WHERE n.tenant_id = c.tenant_id AND n.connector_id = c.connector_id)
+    WHERE (c.tenant_id, c.connector_id) IN (
+        SELECT tenant_id, connector_id FROM connector WHERE updated_at >= ?1
+        UNION SELECT tenant_id, connector_id FROM sync_state WHERE updated_at >= ?1)
+    ORDER BY c.tenant_id, c.connector_id";
+
+fn read(row: &Row<'_>) -> rusqlite::Result<ConnectorStatusRow> {
+    Ok(ConnectorStatusRow {
+        tenant_id: row.get::<_, Name<_>>(0)?.0,
+        connector_id: row.get::<_, Name<_>>(1)?.0,
+        connection_status: row.get::<_, Name<_>>(2)?.0,
+        connection_reason: row.get(3)?,
+        connection_checked_at: row.get::<_, Option<At>>(4)?.map(|at| at.0),
+        account_id: row.get(5)?,
+        cursor: row.get::<_, Option<Document<_>>>(6)?.map(|cursor| cursor.0).unwrap_or_default(),
+        last_success_at: row.get::<_, Option<At>>(7)?.map(|at| at.0),
+        dead_letters: row.get(8)?,
+        updated_at: row.get::<_, At>(9)?.0,
+        last_run: match row.get::<_, Option<String>>(10)? {
+            Some(workflow_id) => Some(read_run(row, workflow_id)?),
+            None => None,
+        },
+    })
+}
+
+fn read_run(row: &Row<'_>, workflow_id: String) -> rusqlite::Result<RunRow> {
+    Ok(RunRow {
+        workflow_id,
+        run_no: row.get(11)?,
+        full_sync: row.get(12)?,
+        started_at: row.get::<_, At>(13)?.0,
+        finished_at: row.get::<_, Option<At>>(14)?.map(|at| at.0),
+        outcome: row.get::<_, Option<Name<_>>>(15)?.map(|outcome| outcome.0),
+        error: row.get(16)?,
+        entity_type: row.get(17)?,
+        stats: row.get::<_, Document<SyncStats>>(18)?.0,
+        parked: row.get::<_, Option<Document<Parked>>>(19)?.map(|parked| parked.0),
+    })
+}
+
+/// `Store::connector_statuses`.
+pub(super) fn changed(transaction: &Transaction<'_>, since: Option<Timestamp>) -> Result<StatusPage, Fault> {
+    let since = since.map(instant_text).unwrap_or_default();
+    let as_of = At::now().0;
+    let mut statement = transaction.prepare_cached(CHANGED)?;
+    let rows = statement.query_map([since], read)?.collect::<Result<_, _>>()?;
+    Ok(StatusPage { rows, as_of })
+}

@@ -1,0 +1,97 @@
+//! Tenants: the claim (first wins, R5, R45) and what a tick lists.
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+
+use super::{
+    fault::Fault,
+    values::{At, Name},
+};
+use crate::{
+    contract::workflows::ConnectionStatus,
+    ids::TenantId,
+    store::{ClaimOutcome, DesiredState, Owner, TenantListing, TenantProjection},
+};
+
+const FIND: &str = "SELECT cluster_id, namespace, name, uid, wait_seconds, removed_at FROM tenant WHERE tenant_id = ?1";
+
+const PUT: &str = "INSERT INTO tenant (tenant_id, cluster_id, namespace, name, uid, wait_seconds, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name, uid = excluded.uid,
+        wait_seconds = excluded.wait_seconds, removed_at = NULL, updated_at = excluded.updated_at";
+
+struct Claim {
+    owner: Owner,
+    uid: String,
+    wait_seconds: Option<u32>,
+    removed: bool,
+}
+
+fn read_owner(row: &Row<'_>, first: usize) -> rusqlite::Result<Owner> {
+    Ok(Owner { cluster_id: row.get(first)?, namespace: row.get(first + 1)?, name: row.get(first + 2)? })
+}
+
+fn claim(transaction: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<Option<Claim>> {
+    let read = |row: &Row<'_>| {
+        let removed = row.get::<_, Option<At>>(5)?.is_some();
+        Ok(Claim { owner: read_owner(row, 0)?, uid: row.get(3)?, wait_seconds: row.get(4)?, removed })
+    };
+    transaction.prepare_cached(FIND)?.query_row([tenant.as_str()], read).optional()
+}
+
+/// `Store::put_tenant`.
+pub(super) fn put(transaction: &Transaction<'_>, tenant: &TenantProjection) -> Result<ClaimOutcome, Fault> {
+    if let Some(claim) = claim(transaction, &tenant.tenant_id)? {
+        if !tenant.owner.may_take_over(&claim.owner, claim.removed) {
+            return Ok(ClaimOutcome::HeldBy(claim.owner));
+        }
+        let equal = claim.owner == tenant.owner
+            && claim.uid == tenant.uid
+            && claim.wait_seconds == tenant.wait_seconds
+            && !claim.removed;
+        if equal {
+            return Ok(ClaimOutcome::Held);
+        }
+    }
+    let owner = &tenant.owner;
+    transaction.prepare_cached(PUT)?.execute(params![
+        tenant.tenant_id.as_str(),
+        owner.cluster_id,
+        owner.namespace,
+        owner.name,
+        tenant.uid,
+        tenant.wait_seconds,
+        At::now()
+    ])?;
+    Ok(ClaimOutcome::Held)
+}
+
+/// `Store::remove_tenant`.
+pub(super) fn remove(transaction: &Transaction<'_>, tenant: &TenantId, owner: &Owner) -> Result<(), Fault> {
+    transaction
+        .prepare_cached(
+            "UPDATE tenant SET removed_at = ?5, updated_at = ?5
+             WHERE tenant_id = ?1 AND cluster_id = ?2 AND namespace = ?3 AND name = ?4 AND removed_at IS NULL",
+        )?
+        .execute(params![tenant.as_str(), owner.cluster_id, owner.namespace, owner.name, At::now()])?;
+    Ok(())
+}
+
+/// `Store::tenant_claim`.
+pub(super) fn owner(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<Option<Owner>, Fault> {
+    Ok(claim(transaction, tenant)?.map(|claim| claim.owner))
+}
+
+/// `Store::list_connected`.
+pub(super) fn list_connected(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<TenantListing, Fault> {
+    let Some(claim) = claim(transaction, tenant)?.filter(|claim| !claim.removed) else {
+        return Ok(TenantListing::default());
+    };
+    let mut statement = transaction.prepare_cached(
+        "SELECT connector_id, own_schedule FROM connector
+         WHERE tenant_id = ?1 AND desired_state = ?2 AND connection_status = ?3 AND removed_at IS NULL
+         ORDER BY connector_id",
+    )?;
+    let wanted = params![tenant.as_str(), Name(DesiredState::Running), Name(ConnectionStatus::Connected)];
+    let rows = statement.query_map(wanted, |row| Ok((row.get::<_, Name<_>>(0)?.0, row.get(1)?)))?;
+    Ok(TenantListing { connectors: rows.collect::<Result<_, _>>()?, wait_seconds: claim.wait_seconds })
+}

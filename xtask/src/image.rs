@@ -1,0 +1,243 @@
+//! Container images without an engine: one layer of files, written as an archive that is an OCI layout and a
+//! `docker load` archive at once, so that containerd, kind, k3d, docker and podman all take it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{console, machine::Machine, process, test_binaries};
+
+/// User and group of the process in the image, the customary "nonroot".
+const USER: u64 = 65532;
+/// The name under which the product's image is loaded.
+pub(crate) const PRODUCT: &str = "localhost/gtm-sync:dev";
+/// Where distributions keep the certificates of the public authorities.
+const CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// One image to be written.
+pub(crate) struct Image {
+    reference: String,
+    entrypoint: Vec<String>,
+    user: u64,
+    layer: tar::Builder<File>,
+    directories: Vec<PathBuf>,
+}
+
+impl Image {
+    /// Begins an image.
+    pub(crate) fn new(reference: &str, entrypoint: &str, user: u64) -> anyhow::Result<Self> {
+        let layer = tar::Builder::new(tempfile::tempfile().context("could not make a temporary file")?);
+        Ok(Self {
+            reference: reference.to_owned(),
+            entrypoint: vec![entrypoint.to_owned()],
+            user,
+            layer,
+            directories: vec![],
+        })
+    }
+
+    /// Adds a file, with the directories above it.
+    pub(crate) fn add(&mut self, path: &str, mode: u32, source: &Path) -> anyhow::Result<()> {
+        let file = File::open(source).with_context(|| format!("could not open {}", source.display()))?;
+        let length = file.metadata()?.len();
+        self.append(path, tar::EntryType::Regular, mode, length, file)
+    }
+
+    /// Adds a file of this content.
+    pub(crate) fn add_text(&mut self, path: &str, text: &str) -> anyhow::Result<()> {
+        self.append(path, tar::EntryType::Regular, 0o644, text.len() as u64, text.as_bytes())
+    }
+
+    /// Adds a directory.
+    pub(crate) fn add_directory(&mut self, path: &str, mode: u32) -> anyhow::Result<()> {
+        self.append(path, tar::EntryType::Directory, mode, 0, io::empty())
+    }
+
+    fn append(
+        &mut self,
+        path: &str,
+        kind: tar::EntryType,
+        mode: u32,
+        length: u64,
+        content: impl Read,
+    ) -> anyhow::Result<()> {
+        let path = Path::new(path.trim_start_matches('/'));
+        if let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+            if !self.directories.iter().any(|it| it == parent) {
+                self.add_directory(&parent.to_string_lossy(), 0o755)?;
+            }
+        }
+        if kind.is_dir() {
+            self.directories.push(path.to_owned());
+        }
+        // No times and no owners of this machine: the same files give the same digest.
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(length);
+        self.layer.append_data(&mut header, path, content).with_context(|| format!("could not add {}", path.display()))
+    }
+
+    /// Writes the archive.
+    pub(crate) fn write(self, archive: &Path) -> anyhow::Result<()> {
+        let mut layer = self.layer.into_inner().context("could not finish the layer")?;
+        let layer_digest = digest(&mut layer)?;
+        let layer_length = layer.metadata()?.len();
+        let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let config = serde_json::to_vec(&json!({
+            "architecture": architecture, "os": "linux",
+            "config": {
+                "User": format!("{0}:{0}", self.user), "Entrypoint": self.entrypoint, "WorkingDir": "/",
+                "Env": ["PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"],
+            },
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
+        }))?;
+        let config_digest = digest(&mut config.as_slice())?;
+        let manifest = serde_json::to_vec(&json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config_digest, config.len() as u64),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer_digest, layer_length)],
+        }))?;
+        let manifest_digest = digest(&mut manifest.as_slice())?;
+        let mut listed =
+            descriptor("application/vnd.oci.image.manifest.v1+json", &manifest_digest, manifest.len() as u64);
+        listed["annotations"] = json!({
+            "io.containerd.image.name": self.reference, "org.opencontainers.image.ref.name": self.reference});
+        let index = json!({"schemaVersion": 2, "manifests": [listed]});
+        let docker = json!([{
+            "Config": blob(&config_digest), "Layers": [blob(&layer_digest)], "RepoTags": [self.reference]}]);
+
+        let unfinished = archive.with_extension("part");
+        let mut output = tar::Builder::new(io::BufWriter::new(File::create(&unfinished)?));
+        put(&mut output, "oci-layout", json!({"imageLayoutVersion": "1.0.0"}).to_string().as_bytes())?;
+        put(&mut output, "index.json", index.to_string().as_bytes())?;
+        put(&mut output, "manifest.json", docker.to_string().as_bytes())?;
+        put(&mut output, &blob(&config_digest), &config)?;
+        put(&mut output, &blob(&manifest_digest), &manifest)?;
+        io::Seek::rewind(&mut layer)?;
+        put_sized(&mut output, &blob(&layer_digest), layer_length, layer)?;
+        output.into_inner()?.flush()?;
+        fs::rename(&unfinished, archive).with_context(|| format!("could not write {}", archive.display()))
+    }
+}
+
+fn blob(digest: &str) -> String {
+    format!("blobs/sha256/{digest}")
+}
+
+fn descriptor(media_type: &str, digest: &str, length: u64) -> Value {
+    json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": length})
+}
+
+fn put(output: &mut tar::Builder<impl Write>, path: &str, content: &[u8]) -> anyhow::Result<()> {
+    put_sized(output, path, content.len() as u64, content)
+}
+
+fn put_sized(output: &mut tar::Builder<impl Write>, path: &str, length: u64, content: impl Read) -> anyhow::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(length);
+    output.append_data(&mut header, path, content).with_context(|| format!("could not add {path}"))
+}
+
+/// The digest of a stream, from its start when it can be rewound.
+fn digest(stream: &mut impl Rewindable) -> anyhow::Result<String> {
+    stream.to_start()?;
+    let mut hash = Sha256::new();
+    io::copy(stream, &mut hash).context("could not read what is to be hashed")?;
+    Ok(hash.finalize().iter().map(|it| format!("{it:02x}")).collect())
+}
+
+trait Rewindable: Read {
+    fn to_start(&mut self) -> io::Result<()>;
+}
+
+impl Rewindable for File {
+    fn to_start(&mut self) -> io::Result<()> {
+        io::Seek::rewind(self)
+    }
+}
+
+impl Rewindable for &[u8] {
+    fn to_start(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `cargo xtask image`: builds the product and writes `target/xtask/gtm-sync.tar`.
+pub(crate) async fn command(machine: &Machine) -> anyhow::Result<()> {
+    test_binaries::build_programs(machine).await?;
+    let archive = product(machine).await?;
+    console::line(format_args!("{} holds {PRODUCT}", archive.display()));
+    console::line(format_args!("  kind load image-archive {0}\n  docker load --input {0}", archive.display()));
+    Ok(())
+}
+
+/// Writes the product's image from the program that cargo built.
+///
+/// # Idempotency
+/// The same program gives the same archive.
+pub(crate) async fn product(machine: &Machine) -> anyhow::Result<PathBuf> {
+    let directory = machine.target.join("xtask");
+    fs::create_dir_all(&directory)?;
+    let archive = directory.join("gtm-sync.tar");
+    let program = machine.target.join("debug/gtm-sync");
+    let mut image = Image::new(PRODUCT, "/usr/bin/gtm-sync", USER)?;
+    image.add("/usr/bin/gtm-sync", 0o755, &stripped(machine, &program, &directory).await?)?;
+    for library in libraries(machine, &program).await? {
+        image.add(&library.to_string_lossy(), 0o755, &library)?;
+    }
+    let certificates = CERTIFICATES.iter().map(Path::new).find(|it| it.exists());
+    let certificates = certificates.context("no CA certificates were found (Debian: package ca-certificates)")?;
+    image.add("/etc/ssl/certs/ca-certificates.crt", 0o644, certificates)?;
+    image.add_text("/etc/passwd", &format!("root:x:0:0::/:\nnonroot:x:{USER}:{USER}::/:\n"))?;
+    image.add_text("/etc/group", &format!("root:x:0:\nnonroot:x:{USER}:\n"))?;
+    image.add_text("/etc/nsswitch.conf", "hosts: files dns\n")?;
+    image.add_directory("/tmp", 0o1777)?;
+    image.write(&archive)?;
+    Ok(archive)
+}
+
+/// The program without symbols, which are most of its size; as it is when there is no `strip`.
+async fn stripped(machine: &Machine, program: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
+    let Some(strip) = machine.program("strip") else { return Ok(program.to_owned()) };
+    let output = directory.join("gtm-sync.stripped");
+    let mut command = process::command(strip);
+    command.arg("--strip-debug").arg("-o").arg(&output).arg(program);
+    process::capture(command).await?;
+    Ok(output)
+}
+
+/// The shared libraries and the loader that a program needs on this machine.
+async fn libraries(machine: &Machine, program: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut command =
+        process::command(machine.program("ldd").context("ldd was not found: images need a Linux with glibc")?);
+    command.arg(program);
+    let listed = process::capture(command).await?;
+    if listed.contains("not found") {
+        bail!("a library of {} is missing:\n{listed}", program.display());
+    }
+    // `libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x…)`, and the loader as a bare path.
+    let paths = listed.lines().filter_map(|line| line.split_whitespace().find(|it| it.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+/// Writes the image that holds a pod's namespaces open.
+pub(crate) async fn pause(machine: &Machine, reference: &str, directory: &Path) -> anyhow::Result<PathBuf> {
+    let (program, archive) = (directory.join("pause"), directory.join("pause.tar"));
+    let mut command = process::command(machine.program("cc").context("cc (package gcc) was not found")?);
+    command.args(["-static", "-O2", "-Wall", "-o"]).arg(&program);
+    command.arg(machine.repository.join("xtask/tools/pause.c"));
+    process::capture(command).await?;
+    let mut image = Image::new(reference, "/pause", USER)?;
+    image.add("/pause", 0o755, &program)?;
+    image.write(&archive)?;
+    Ok(archive)
+}

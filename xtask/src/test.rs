@@ -1,0 +1,212 @@
+//! `cargo xtask test`: every layer of tests with the services it needs. Layers go on after a failed one, so that one run
+//! shows everything; how results are counted and told is `test_report`'s.
+
+use std::process::Command;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use tokio::time::Instant;
+
+use crate::{
+    console, debian,
+    machine::Machine,
+    process, python,
+    run::Run,
+    services::{self, Services},
+    test_binaries::{self, TestBinary},
+    test_report::{Counts, Outcome, Report},
+    tools::{self, Toolbox},
+};
+
+/// Options of `cargo xtask test`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run only these layers.
+    #[arg(long, value_enum)]
+    only: Vec<Layer>,
+    /// Fail when a layer cannot run, as CI does.
+    #[arg(long)]
+    all: bool,
+    /// Leave the services up after the tests, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// Arguments for every test binary, e.g. a part of the tests' names.
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// A layer of tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Layer {
+    /// Formatting and lints.
+    Style,
+    /// Tests inside the crates; no service.
+    Unit,
+    /// The stand-ins for the vendors' clouds, against the vendors' own clients.
+    Simulators,
+    /// Stores, workflows, CRDs and operator on real PostgreSQL, Temporal and kube-apiserver.
+    It,
+    /// Real pods; needs root on Linux.
+    Cluster,
+}
+
+/// Runs the layers and closes with the table of times and counts.
+///
+/// # Errors
+/// When a test fails, or a layer cannot run and all are demanded.
+pub(crate) async fn run(machine: &Machine, yes: bool, options: &Options) -> anyhow::Result<()> {
+    let session = Session { machine, options, report: std::cell::RefCell::default() };
+    session.all_layers(yes).await?;
+    if session.report.borrow().close(options.all || machine.ci) { Ok(()) } else { bail!("not all is well") }
+}
+
+struct Session<'a> {
+    machine: &'a Machine,
+    options: &'a Options,
+    report: std::cell::RefCell<Report>,
+}
+
+impl Session<'_> {
+    fn wants(&self, layer: Layer) -> bool {
+        self.options.only.is_empty() || self.options.only.contains(&layer)
+    }
+
+    async fn all_layers(&self, yes: bool) -> anyhow::Result<()> {
+        let wants_services = self.wants(Layer::It) || self.wants(Layer::Cluster);
+        let packages =
+            if wants_services { debian::ensure(self.machine, yes, &[debian::POSTGRESQL]).await } else { Ok(()) };
+        // Go and Rust builds share the cores; tests without services run meanwhile.
+        let (tools, binaries) = tokio::join!(self.tools(wants_services), self.layers_without_services());
+        let Some(binaries) = binaries else { return Ok(()) };
+        if self.wants(Layer::It) {
+            self.it(packages.and(tools), &binaries).await;
+        }
+        Ok(())
+    }
+
+    async fn tools(&self, wanted: bool) -> anyhow::Result<Toolbox> {
+        if !wanted {
+            return Ok(Toolbox::default());
+        }
+        let start = Instant::now();
+        let tools = tools::ensure(self.machine, tools::SERVICES).await;
+        self.add("tools, beside the rest", start, Outcome::Done(Counts::default()));
+        tools
+    }
+
+    /// Style, unit and simulators; gives the test binaries for the layers that follow, when they could be built.
+    async fn layers_without_services(&self) -> Option<Vec<TestBinary>> {
+        if self.wants(Layer::Style) {
+            self.cargo("formatting", &["fmt", "--all", "--check"]).await;
+            self.cargo("lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]).await;
+        }
+        if self.options.only == [Layer::Style] {
+            return None;
+        }
+        let binaries = self.build().await?;
+        if self.wants(Layer::Unit) {
+            self.tests("unit", binaries.iter().filter(|it| it.is_unit()), &[], &[]).await;
+        }
+        if self.wants(Layer::Simulators) {
+            self.simulators(&binaries).await;
+        }
+        Some(binaries)
+    }
+
+    async fn build(&self) -> Option<Vec<TestBinary>> {
+        console::line("\n== build of programs and tests");
+        let start = Instant::now();
+        let built = test_binaries::build(self.machine).await;
+        let outcome = if built.is_ok() { Outcome::Done } else { Outcome::Failed };
+        self.add("build of programs and tests", start, outcome(Counts::default()));
+        built.inspect_err(|error| console::line(format_args!("{error:#}"))).ok()
+    }
+
+    async fn simulators(&self, binaries: &[TestBinary]) {
+        let selected = || binaries.iter().filter(|it| it.is_of_simulators());
+        match python::ensure(self.machine).await {
+            Ok(python) => {
+                let variables = [("GTM_TEST_PYTHON", python.display().to_string())];
+                self.tests("simulators", selected(), &["--include-ignored"], &variables).await;
+            }
+            Err(error) => {
+                self.tests("simulators", selected(), &[], &[]).await;
+                self.add("simulators, vendor's client", Instant::now(), Outcome::NotRun(format!("{error:#}")));
+            }
+        }
+    }
+
+    async fn it(&self, tools: anyhow::Result<Toolbox>, binaries: &[TestBinary]) {
+        let start = Instant::now();
+        if let Err(error) = async { self.it_with_services(&tools?, binaries).await }.await {
+            self.add("it: stores, workflows, operator", start, Outcome::NotRun(format!("{error:#}")));
+        }
+    }
+
+    async fn it_with_services(&self, tools: &Toolbox, binaries: &[TestBinary]) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let python = python::ensure(self.machine).await?;
+        let run = Run::start(self.machine, "test")?;
+        let services = Services::start(self.machine, &run, tools).await?;
+        self.add("services", start, Outcome::Done(Counts::default()));
+        let mut variables = services.variables();
+        variables.extend(services::tool_variables(self.machine, tools, Some(&python)));
+        let selected = binaries.iter().filter(|it| it.is_integration(&self.machine.repository, "it"));
+        self.tests("it: stores, workflows, operator", selected, &["--include-ignored"], &variables).await;
+        if self.options.keep {
+            services::announce_and_wait(self.machine, &run, &variables).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs test binaries one after the other as one phase.
+    async fn tests<'b>(
+        &self,
+        name: &str,
+        binaries: impl Iterator<Item = &'b TestBinary>,
+        harness: &[&str],
+        variables: &[(&str, String)],
+    ) {
+        let start = Instant::now();
+        let mut counts = Counts::default();
+        let mut good = true;
+        for binary in binaries {
+            console::line(format_args!("\n== {name}: {}", binary.name));
+            let mut command = process::command(&binary.program);
+            command.current_dir(&binary.package).env("CARGO_MANIFEST_DIR", &binary.package);
+            command.args(harness).args(&self.options.filter);
+            command.envs(variables.iter().map(|(name, value)| (name, value)));
+            good &= run_counted(command, &mut counts).await;
+        }
+        self.add(name, start, if good { Outcome::Done(counts) } else { Outcome::Failed(counts) });
+    }
+
+    async fn cargo(&self, name: &str, arguments: &[&str]) {
+        console::line(format_args!("\n== {name}"));
+        let start = Instant::now();
+        let mut command = process::command(self.machine.program("cargo").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.machine.repository).args(arguments);
+        let good = run_counted(command, &mut Counts::default()).await;
+        let outcome = if good { Outcome::Done } else { Outcome::Failed };
+        self.add(name, start, outcome(Counts::default()));
+    }
+
+    fn add(&self, name: &str, start: Instant, outcome: Outcome) {
+        self.report.borrow_mut().add(name, start.elapsed(), outcome);
+    }
+}
+
+/// Runs a command, shows and counts what it prints, and tells whether it ended well.
+async fn run_counted(command: Command, counts: &mut Counts) -> bool {
+    let status = process::stream(command, |line| {
+        counts.read(line);
+        console::line(line);
+    });
+    match status.await {
+        Ok(status) => status.success(),
+        Err(error) => {
+            console::line(format_args!("{error:#}"));
+            false
+        }
+    }
+}
