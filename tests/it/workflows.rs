@@ -15,7 +15,8 @@ use crate::support::{
 const LONG: Duration = Duration::from_secs(120);
 
 async fn crm(records: u32) -> Simulator {
-    let options = Options { records, token: format!("pat-{CANARY}"), limits: Limits::unlimited(), ..Options::default() };
+    let options =
+        Options { records, token: format!("pat-{CANARY}"), limits: Limits::unlimited(), ..Options::default() };
     Simulator::start(options).await.expect("simulator")
 }
 
@@ -134,7 +135,8 @@ async fn a_tick_counts_each_child_by_itself_and_one_failure_leaves_the_others_al
 
     stack.start("scheduledSyncWorkflow", "tick", json!({"tenantId": "acme"})).await;
     let tick = stack.end("tick").await.completed();
-    let expected = json!({"processed": 2, "successes": 1, "failures": 1, "skipped": 0, "stillRunning": 0, "ownSchedule": 1});
+    let expected =
+        json!({"processed": 2, "successes": 1, "failures": 1, "skipped": 0, "stillRunning": 0, "ownSchedule": 1});
     assert_eq!(tick, expected);
     assert_clean(&stack, &good, "acme", "hubspot").await;
 }
@@ -199,7 +201,8 @@ async fn a_throttled_source_parks_the_run_and_burns_no_attempt() {
     let (stack, crm) = (Stack::on_sqlite().await, crm(300).await);
     let _worker = stack.worker();
     acme(&stack, &crm).await;
-    let throttled = |seconds| Effect::RateLimited { policy: "TEN_SECONDLY_ROLLING".to_owned(), retry_after_seconds: seconds };
+    let throttled =
+        |seconds| Effect::RateLimited { policy: "TEN_SECONDLY_ROLLING".to_owned(), retry_after_seconds: seconds };
     crm.state().add_fault(Fault::new("contacts", 4, throttled(Some(3))));
     let done = stack.sync("throttled", "acme", "hubspot", true).await.completed();
     assert_eq!((&done["outcome"], &done["stats"]["errorsCount"]), (&json!("complete"), &json!(0)));
@@ -246,7 +249,10 @@ async fn a_killed_worker_loses_nothing_and_doubles_nothing() {
     assert_eq!(done["outcome"], "complete");
     assert_clean(&stack, &crm, "acme", "hubspot").await;
     let total = done["stats"]["recordsProcessed"].as_u64().expect("count");
-    let parts: u64 = ["recordsWritten", "recordsUnchanged", "errorsCount"].iter().filter_map(|part| done["stats"][part].as_u64()).sum();
+    let parts: u64 = ["recordsWritten", "recordsUnchanged", "errorsCount"]
+        .iter()
+        .filter_map(|part| done["stats"][part].as_u64())
+        .sum();
     assert_eq!(total, parts, "counted once: {done}");
 }
 

@@ -19,9 +19,7 @@ use gtm_sync::{
 use serde_json::Value;
 use temporalio_client::{
     Client, UntypedQuery, UntypedWorkflow, WorkflowFetchHistoryOptions, WorkflowGetResultOptions, WorkflowQueryOptions,
-    errors::WorkflowGetResultError,
-    grpc::WorkflowService as _,
-    tonic::IntoRequest as _,
+    errors::WorkflowGetResultError, grpc::WorkflowService as _, tonic::IntoRequest as _,
 };
 use temporalio_common::{
     data_converters::RawValue,
@@ -237,7 +235,8 @@ impl Stack {
     /// Waits for a workflow's end.
     pub async fn end(&self, id: &str) -> Ended {
         let handle = self.client.get_workflow_handle::<UntypedWorkflow>(id);
-        let result = tokio::time::timeout(Duration::from_secs(240), handle.get_result(WorkflowGetResultOptions::default()));
+        let result =
+            tokio::time::timeout(Duration::from_secs(240), handle.get_result(WorkflowGetResultOptions::default()));
         match result.await.unwrap_or_else(|_| panic!("{id} did not end; log:\n{}", self.log_tail())) {
             Ok(raw) => Ended::Completed(json(&raw)),
             Err(WorkflowGetResultError::Failed(error)) => match *error {
