@@ -7,6 +7,7 @@ mod answer;
 mod associations;
 mod associations_api;
 mod connection;
+mod definitions;
 mod directory;
 mod directory_api;
 mod faults;
@@ -21,6 +22,8 @@ mod request;
 mod search;
 mod server;
 mod state;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod vocabulary;
 mod write;
