@@ -264,15 +264,14 @@ impl Stack {
         tokio::time::timeout(Duration::from_secs(10), answer).await.ok()?.ok().map(|raw| json(&raw))
     }
 
-    /// A history as the server keeps it, one Debug text an event, and the size of its largest payload in bytes.
+    /// A history as the server keeps it, as text, and the size of its largest event in bytes.
     pub async fn history(&self, id: &str) -> (String, usize) {
         let handle = self.client.get_workflow_handle::<UntypedWorkflow>(id);
-        let history = handle.fetch_history(WorkflowFetchHistoryOptions::default()).await.expect("history");
-        let events = history.into_events();
-        let sizes = events.iter().map(|event| serde_json::to_vec(event).map_or(0, |bytes| bytes.len()));
-        let largest = sizes.max().unwrap_or(0);
-        let text = events.iter().map(|event| format!("{}\n", String::from_utf8_lossy(&encode(event))));
-        (text.collect(), largest)
+        let history = handle.fetch_history(WorkflowFetchHistoryOptions::default());
+        let events: Vec<Vec<u8>> =
+            history.into_events().await.expect("history").iter().map(prost::Message::encode_to_vec).collect();
+        let largest = events.iter().map(Vec::len).max().unwrap_or(0);
+        (events.iter().map(|event| String::from_utf8_lossy(event) + "\n").collect(), largest)
     }
 
     pub fn log_tail(&self) -> String {
@@ -284,11 +283,6 @@ impl Stack {
     pub fn file(&self, name: &str) -> &Path {
         Box::leak(self.directory.path().join(name).into_boxed_path())
     }
-}
-
-fn encode(event: &temporalio_common::protos::temporal::api::history::v1::HistoryEvent) -> Vec<u8> {
-    use temporalio_common::protos::prost::Message as _;
-    event.encode_to_vec()
 }
 
 fn json(raw: &RawValue) -> Value {
