@@ -2,6 +2,7 @@
 //! A connector pages; it does not know batches, leases, stores or Temporal: `activities` turn pages into batches.
 
 pub mod budget;
+pub mod conformance;
 pub mod http;
 pub mod hubspot;
 pub mod oauth;

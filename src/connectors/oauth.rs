@@ -1,6 +1,9 @@
 //! Access tokens: a static one, or one refreshed by single flight across pods and stored before it is used (R7).
 //! Knows the OAuth refresh grant, not the vendor: its token endpoint and host come from the connector.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};

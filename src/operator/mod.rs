@@ -1,13 +1,278 @@
 //! The operator: CRs in, schedules, projection and status out. One active process by Lease.
-//! Reconcilers are pure steps (`world`); shells and loops are here and in the files named below.
+//!
+//! Reconcilers are pure steps behind one seam (`world`): `tenant_schedule/` and `connector/` decide, `schedule` and
+//! `schedule_removal` are the parts they share, `live_world` does. `controller` runs them, `run_status` writes what is
+//! observed, `sweep` follows deletions, `links` and `dependencies` watch over store and Temporal. This file wires.
 
+pub mod back_off;
 pub mod connector;
+pub mod context;
+pub mod controller;
 pub mod cron;
+pub mod dependencies;
 pub mod error;
+pub mod events;
+pub mod fleet;
+pub mod identity;
+pub mod lease;
+pub mod links;
+pub mod live_world;
 pub mod names;
 pub mod outcome;
+pub mod run_status;
 pub mod schedule;
 pub mod schedule_removal;
+pub mod start;
+pub mod status_pace;
 pub mod status_part;
+pub mod sweep;
 pub mod tenant_schedule;
+mod unreadable;
+pub mod worker_deployment;
 pub mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use kube::{Api, Client, Resource};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use self::{
+    connector::{Vault, remove::Gone},
+    context::{Context, Memory},
+    controller::Watch,
+    dependencies::Dependencies,
+    events::Announcer,
+    fleet::{Fleet, Scope, Watched},
+    lease::Candidate,
+    live_world::LiveWorld,
+    names::Installation,
+};
+use crate::{
+    crd::{Connector, TenantSchedule},
+    health::{self, Readiness},
+    metrics::Metrics,
+    settings::OperatorSettings,
+    store::Store,
+};
+
+/// Runs the operator of the cluster that kubeconfig or the pod's service account names, until `stop` becomes true.
+///
+/// # Errors
+/// When a setting is wrong, leadership is lost, or a loop of the operator ends.
+pub async fn run(settings: OperatorSettings, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let config = kube::Config::infer().await.context("find a kubeconfig or a service account")?;
+    run_in(config, settings, stop).await
+}
+
+/// Runs the operator of a given cluster, until `stop` becomes true.
+///
+/// # Errors
+/// As `run`.
+///
+/// # Cancellation
+/// May be dropped at any await: every reconcile is repeated whole by the next process.
+pub async fn run_in(
+    mut cluster: kube::Config,
+    settings: OperatorSettings,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    // The client's own retries reach 1,000 s and hide faults (reliability-performance, finding 3); back-off is per object.
+    cluster.default_retry = false;
+    let client = Client::try_from(cluster).context("make a Kubernetes client")?;
+    let metrics = Metrics::default();
+    let readiness = Readiness::new(metrics.clone());
+    let served = health::serve(settings.health.health_address, readiness.clone(), metrics.registry());
+    let mut candidate = Candidate::new(client.clone(), &settings.namespace);
+    let ended = tokio::select! {
+        served = served => served.with_context(|| format!("health server on {}", settings.health.health_address)),
+        operated = operate(client, &settings, &mut candidate, readiness, metrics) => operated,
+        _ = stop.wait_for(|stop| *stop) => Ok(()),
+    };
+    candidate.release().await;
+    ended
+}
+
+async fn operate(
+    client: Client,
+    settings: &OperatorSettings,
+    candidate: &mut Candidate,
+    readiness: Readiness,
+    metrics: Metrics,
+) -> anyhow::Result<()> {
+    let (announcer, announcing) = Announcer::new(client.clone(), &settings.namespace);
+    let dependencies = Dependencies::new(readiness, announcer.clone());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        announcing.await;
+        Ok(())
+    });
+    let store = start::store(settings, &dependencies).await.context("open the store")?;
+    if !settings.no_leader_election {
+        candidate.acquire().await;
+    }
+    metrics.leader.set(1);
+    tracing::info!("leading");
+    let act = act(client, settings, store, Outside { dependencies, announcer, metrics: metrics.clone() }, tasks);
+    let acted = tokio::select! {
+        acted = act => acted,
+        () = lost(candidate, settings.no_leader_election) => Err(anyhow::anyhow!("leadership was lost; leaving at once")),
+    };
+    metrics.leader.set(0);
+    acted
+}
+
+async fn lost(candidate: &mut Candidate, no_leader_election: bool) {
+    if no_leader_election { std::future::pending().await } else { candidate.hold().await }
+}
+
+/// Where the operator reports to.
+struct Outside {
+    dependencies: Dependencies,
+    announcer: Announcer,
+    metrics: Metrics,
+}
+
+/// What the leader does.
+async fn act(
+    client: Client,
+    settings: &OperatorSettings,
+    store: Arc<dyn Store>,
+    outside: Outside,
+    mut tasks: JoinSet<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let Outside { dependencies, announcer, metrics } = outside;
+    let workers = workers(settings).await?;
+    for namespace in scopes(settings) {
+        start::crds(&client, namespace, &dependencies, &metrics).await;
+    }
+    let installation_id = start::migrated(store.as_ref(), &dependencies).await.context("migrate the store")?;
+    let installation = Installation::new(installation_id, settings.temporal.cluster_id.as_deref());
+    let sealer = start::sealer(&client, settings, &dependencies).await.context("find the workers' recipient")?;
+
+    let (slot, temporal) = watch::channel(None);
+    let (gone_sender, gone) = mpsc::unbounded_channel();
+    let watches: Vec<_> = scopes(settings).map(|namespace| Watches::start(&client, namespace, &gone_sender)).collect();
+    let context = Arc::new(Context {
+        world: LiveWorld {
+            client: client.clone(),
+            store: Arc::clone(&store),
+            temporal: temporal.clone(),
+            dependencies: dependencies.clone(),
+            metrics: metrics.clone(),
+        },
+        store,
+        temporal,
+        fleet: Fleet { scopes: watches.iter().map(Watches::scope).collect() },
+        vault: Vault::new(sealer, &installation.id),
+        installation,
+        resync: Duration::from_secs(settings.resync_seconds.max(1)),
+        dependencies: dependencies.clone(),
+        announcer,
+        metrics,
+        back_off: back_off::BackOff::default(),
+        memory: Memory::default(),
+    });
+    let (availability_sender, availability) = watch::channel(None);
+    if let Some(wanted) = workers {
+        let keep = worker_deployment::apply::keep(
+            wanted,
+            settings.namespace.clone(),
+            availability_sender,
+            Arc::clone(&context),
+        );
+        tasks.spawn(endless(keep));
+    }
+    let kept = links::keep_temporal(settings.temporal.clone(), slot, Arc::clone(&context));
+    tasks.spawn(async move { Ok(kept.await?) });
+    tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
+    tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
+    tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
+    tasks.spawn(endless(sweep::keep(Arc::clone(&context))));
+    tasks.spawn(endless(follow(gone, Arc::clone(&context))));
+    for watch in watches {
+        tasks.spawn(endless(controller::run_tenants(watch.tenants.cache, watch.tenants.queue, Arc::clone(&context))));
+        let connectors = watch.connectors;
+        tasks.spawn(endless(controller::run_connectors(connectors.cache, connectors.queue, Arc::clone(&context))));
+    }
+    match tasks.join_next().await {
+        Some(Ok(ended)) => ended.and_then(|()| Err(anyhow::anyhow!("a loop of the operator ended"))),
+        Some(Err(error)) => Err(error).context("a loop of the operator died"),
+        None => Err(anyhow::anyhow!("nothing to do")),
+    }
+}
+
+/// The watched namespaces; `None` = all.
+fn scopes(settings: &OperatorSettings) -> impl Iterator<Item = Option<&str>> {
+    let all = settings.watch_namespaces.is_empty().then_some(None);
+    all.into_iter().chain(settings.watch_namespaces.iter().map(|namespace| Some(namespace.as_str())))
+}
+
+async fn workers(settings: &OperatorSettings) -> anyhow::Result<Option<k8s_openapi::api::apps::v1::Deployment>> {
+    let Some(path) = &settings.worker_template else { return Ok(None) };
+    let template = tokio::fs::read_to_string(path).await.with_context(|| format!("read {}", path.display()))?;
+    let wanted = worker_deployment::build::deployment(&template, &settings.namespace, &settings.store.database_url);
+    Ok(Some(wanted.with_context(|| format!("worker template {}", path.display()))?))
+}
+
+/// Follows deletions side by side, so that one that waits holds no other.
+async fn follow(mut gone: mpsc::UnboundedReceiver<Gone>, context: Arc<Context>) {
+    let mut following = JoinSet::new();
+    while let Some(gone) = gone.recv().await {
+        following.spawn(sweep::follow(gone, Arc::clone(&context)));
+        while following.try_join_next().is_some() {}
+    }
+}
+
+async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// The watches of one scope.
+struct Watches {
+    namespace: Option<String>,
+    tenants: Watch<TenantSchedule>,
+    connectors: Watch<Connector>,
+}
+
+impl Watches {
+    fn start(client: &Client, namespace: Option<&str>, gone: &mpsc::UnboundedSender<Gone>) -> Self {
+        let gone_sender = gone.clone();
+        Self {
+            namespace: namespace.map(str::to_owned),
+            tenants: controller::watch(api(client, namespace), |_| ()),
+            connectors: controller::watch(api(client, namespace), move |object: Watched<Connector>| {
+                let Ok(object) = object.0 else { return };
+                let key = connector::key_of(&object);
+                let Ok(connector_id) = key.name.parse() else { return };
+                let gone = Gone { key, tenant_id: object.spec.tenant_id, connector_id };
+                // A closed queue means that the process is about to end; the next one sweeps.
+                let _closed = gone_sender.send(gone).is_err();
+            }),
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        Scope {
+            namespace: self.namespace.clone(),
+            tenants: self.tenants.cache.clone(),
+            connectors: self.connectors.cache.clone(),
+            trigger_tenant: self.tenants.trigger.clone(),
+            trigger_connector: self.connectors.trigger.clone(),
+        }
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<Watched<K>>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}

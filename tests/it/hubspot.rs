@@ -1,1 +1,263 @@
-//! hubspot.
+//! The HubSpot source against the simulator: everything that a run does but the store and Temporal.
+
+mod driver;
+mod replica;
+
+use std::time::Duration;
+
+use gtm_sync::{
+    connectors::{Error, Fetch, conformance},
+    model::batch::BatchWriter,
+};
+use simulators::hubspot::{Edits, Kind, Limits, OauthOptions, Options, Properties, Simulator, Visibility};
+
+use driver::{Account, SimulatorDriver};
+use replica::Replica;
+
+const PAST_THE_LAG: Duration = Duration::from_secs(360);
+
+fn options(records: u32) -> Options {
+    Options {
+        records,
+        limits: Limits::unlimited(),
+        visibility: Visibility { late_records: 0, ..Visibility::default() },
+        ..Options::default()
+    }
+}
+
+fn properties(pairs: &[(&str, &str)]) -> Properties {
+    pairs.iter().map(|&(name, value)| (name.to_owned(), Some(value.to_owned()))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_conforms() {
+    let simulator = Simulator::start(options(1_100)).await.expect("simulator");
+    conformance::all(&SimulatorDriver::new(&simulator)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_load_brings_every_record_owner_and_stage() {
+    let simulator = Simulator::start(options(2_000)).await.expect("simulator");
+    let source = Account::of(&simulator).source();
+    let account = source.account().await.expect("account");
+    assert_eq!(account.id, "62515");
+    assert!(simulator.state().now().duration_since(account.clock).as_secs() < 60, "the source's clock");
+
+    let mut replica = Replica::default();
+    replica.sync(&*source, true).await;
+    replica.assert_equals(&simulator.state());
+    assert_eq!(replica.rejected, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn increments_bring_edits_archived_restored_and_merged_records() {
+    let simulator = Simulator::start(options(1_000)).await.expect("simulator");
+    let state = simulator.state();
+    let source = Account::of(&simulator).source();
+    let mut replica = Replica::default();
+    replica.sync(&*source, true).await;
+
+    let (archived, kept) = (state.live_ids(Kind::Deals).remove(3), state.live_ids(Kind::Contacts).remove(5));
+    for round in 0..3 {
+        state.edit_random(Edits { seed: round, create: 20, update: 40, archive: 10, merge: 2 });
+        state.update(Kind::Contacts, &kept, properties(&[("firstname", &format!("round {round}"))]));
+        if round == 0 {
+            assert!(state.archive(Kind::Deals, &archived));
+        } else if round == 1 {
+            state.restore(Kind::Deals, &archived);
+        }
+        state.advance_clock(PAST_THE_LAG);
+        let read_before = state.stats().records_served.values().sum::<u64>();
+        replica.sync(&*source, false).await;
+        replica.assert_equals(&state);
+        let read = state.stats().records_served.values().sum::<u64>() - read_before;
+        assert!(read < 400, "an increment reads what changed and what is archived, not everything: {read}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_visible_late_is_found_by_the_lookback() {
+    let simulator = Simulator::start(options(300)).await.expect("simulator");
+    let state = simulator.state();
+    let source = Account::of(&simulator).source();
+    let mut replica = Replica::default();
+    replica.sync(&*source, true).await;
+
+    let id = state.live_ids(Kind::Contacts).remove(0);
+    assert!(state.hold(Kind::Contacts, &id));
+    assert!(state.update(Kind::Contacts, &id, properties(&[("email", "late@example.com")])));
+    state.advance_clock(PAST_THE_LAG);
+    replica.sync(&*source, false).await;
+    assert_ne!(replica.cell("contacts", &id, "email").as_deref(), Some("late@example.com"));
+
+    assert!(state.release(Kind::Contacts, &id));
+    state.advance_clock(PAST_THE_LAG);
+    replica.sync(&*source, false).await;
+    assert_eq!(replica.cell("contacts", &id, "email").as_deref(), Some("late@example.com"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn associations_arrive_by_list_and_by_search_alike() {
+    let simulator = Simulator::start(options(600)).await.expect("simulator");
+    let state = simulator.state();
+    let source = Account::of(&simulator).source();
+    let mut listed = Replica::default();
+    listed.sync(&*source, true).await;
+    let mut searched = Replica::default();
+    searched.sync_since_for_ever(&*source).await;
+    assert_eq!(listed.rows.len(), searched.rows.len());
+    for (key, row) in &listed.rows {
+        assert_eq!(Some(row), searched.rows.get(key), "{key:?}");
+    }
+
+    let first = |kind| state.live_ids(kind).remove(0);
+    let (contact, company, deal, call) =
+        (first(Kind::Contacts), first(Kind::Companies), first(Kind::Deals), first(Kind::Calls));
+    assert!(state.associate((Kind::Contacts, &contact), (Kind::Companies, &company), true));
+    assert!(state.associate((Kind::Deals, &deal), (Kind::Contacts, &contact), false));
+    assert!(state.associate((Kind::Calls, &call), (Kind::Deals, &deal), false));
+    state.advance_clock(PAST_THE_LAG);
+    listed.sync(&*source, false).await;
+    assert_eq!(listed.cell("contacts", &contact, "account_source_id"), Some(company));
+    let contacts = listed.cell("deals", &deal, "contact_source_ids").expect("contacts");
+    assert!(contacts.contains(&format!("\"{contact}\"")), "{contacts}");
+    let links = listed.cell("calls", &format!("call:{call}"), "links").expect("links");
+    assert!(links.contains(&format!(r#"{{"entity":"opportunity","sourceId":"{deal}"}}"#)), "{links}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_increment_of_more_than_ten_thousand_records_never_meets_the_search_cap() {
+    let simulator = Simulator::start(options(25_500)).await.expect("simulator");
+    let live = simulator.state().live_ids(Kind::Contacts).len();
+    assert!(live > 10_000, "{live}");
+    let source = Account::of(&simulator).streams(&["contacts"]).source();
+    let mut replica = Replica::default();
+    replica.sync_since_for_ever(&*source).await;
+    assert_eq!(replica.live_count("contacts"), live);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_beyond_every_limit_of_a_request_are_read_apart() {
+    let simulator = Simulator::start(options(300)).await.expect("simulator");
+    let state = simulator.state();
+    let id = state.live_ids(Kind::Contacts).remove(0);
+    state.update(Kind::Contacts, &id, properties(&[("hs_lead_status", "a \"quoted\" \\ status\n")]));
+    state.advance_clock(PAST_THE_LAG);
+    let unknown = (0..400).map(|number| format!("a_property_that_this_account_does_not_have_{number}"));
+    let wanted: Vec<_> = unknown.chain(["hs_lead_status".to_owned()]).collect();
+    let source = Account::of(&simulator).properties("contacts", wanted).source();
+    for full in [true, false] {
+        let mut replica = Replica::default();
+        if full {
+            replica.sync(&*source, true).await;
+        } else {
+            replica.sync_since_for_ever(&*source).await;
+        }
+        let custom = replica.cell("contacts", &id, "custom");
+        assert_eq!(custom.as_deref(), Some(r#"{"hs_lead_status":"a \"quoted\" \\ status\n"}"#), "full: {full}");
+        assert_eq!(replica.live_count("contacts"), state.live_ids(Kind::Contacts).len());
+    }
+    let refused = state.stats().requests.values().flat_map(|statuses| statuses.keys()).any(|&status| status >= 400);
+    assert!(!refused, "no 414 and no 400: {:?}", state.stats().requests);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_share_one_rotating_grant_through_expiries() {
+    let oauth = OauthOptions {
+        client_id: "app".to_owned(),
+        client_secret: "secret".to_owned(),
+        refresh_token: "first".to_owned(),
+        access_token_seconds: 1_800,
+        rotate: true,
+    };
+    let simulator = Simulator::start(Options { oauth: Some(oauth), ..options(600) }).await.expect("simulator");
+    let state = simulator.state();
+    let account = Account::of(&simulator).oauth("app", "secret", "first");
+    let workers = [account.source(), account.source()];
+    let expiries = async {
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            state.expire_tokens(false);
+        }
+    };
+    let load = |source| async move {
+        let mut replica = Replica::default();
+        replica.sync(source, true).await;
+        replica
+    };
+    let (one, other, ()) = futures::join!(load(&*workers[0]), load(&*workers[1]), expiries);
+    one.assert_equals(&state);
+    other.assert_equals(&state);
+    let token_requests = &state.stats().requests["POST /oauth/2026-03/token"];
+    assert_eq!(token_requests.keys().collect::<Vec<_>>(), [&200], "no grant was refused: {token_requests:?}");
+    assert!(token_requests[&200] <= 6, "single flight: {token_requests:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_up_window_is_a_wait_and_the_place_is_kept() {
+    let limits = Limits { per_ten_seconds: 4, ..Limits::unlimited() };
+    let simulator = Simulator::start(Options { limits, ..options(1_500) }).await.expect("simulator");
+    let account = Account::of(&simulator);
+    let upper = simulator.state().now();
+    let (mut after, mut waits, mut into) = (None, 0, BatchWriter::default());
+    loop {
+        // A new source each time, as a run has after it was parked: the wait ends by the vendor's clock.
+        let request = Fetch { stream: "contacts", lower: None, upper, after: after.as_ref() };
+        match account.source().fetch(request, &mut into).await {
+            Ok(fetched) if fetched.next.is_none() => break,
+            Ok(fetched) => after = fetched.next,
+            Err(Error::Throttled { after, reason, .. }) => {
+                assert_eq!((after, &*reason), (Duration::from_secs(10), "RateLimited: TEN_SECONDLY_ROLLING"));
+                simulator.state().advance_clock(after);
+                waits += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(waits >= 1, "the limit was met");
+    let contacts = simulator.state().count(Kind::Contacts);
+    assert!(into.row_count() >= contacts - contacts / 100 && into.rejected_count() == 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reserve_of_the_daily_quota_is_left_to_others() {
+    let limits = Limits { daily: 20, ..Limits::unlimited() };
+    let simulator = Simulator::start(Options { limits, ..options(3_000) }).await.expect("simulator");
+    let source = Account::of(&simulator).reserve_percent(50).source();
+    let upper = simulator.state().now();
+    let result = conformance::read(&*source, "contacts", None, upper, None).await;
+    let Err(Error::Throttled { reason, after, .. }) = result else { panic!("{result:?}") };
+    assert!(reason.starts_with("QuotaExhausted") && after > Duration::from_secs(3_000), "{reason} {after:?}");
+    assert_eq!(simulator.state().stats().request_count(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edit_must_mend_is_said_before_anything_is_sent() {
+    let simulator = Simulator::start(options(10)).await.expect("simulator");
+    let detail = |account: Account| match account.open() {
+        Err(Error::Configuration { detail, .. }) => detail,
+        _ => panic!("not refused"),
+    };
+    let account = || Account::of(&simulator);
+    let unknown = detail(account().streams(&["contacts", "tickets"]));
+    assert!(unknown.contains("\"tickets\"") && unknown.contains("owners, pipelines, companies"), "{unknown}");
+    assert!(detail(account().properties("contacts", vec!["a,b".to_owned()])).contains("no property name"));
+    assert!(detail(account().properties("owners", vec!["x".to_owned()])).contains("fixed set"));
+    assert!(detail(account().for_host("api.hubapi.com")).contains("another host"));
+    assert_eq!(simulator.state().stats().request_count(), 0);
+
+    let result = account().allowed_private_hosts(&[]).source().account().await;
+    let Err(Error::Configuration { detail, .. }) = result else { panic!("{result:?}") };
+    assert!(detail.contains("127.0.0.1") && detail.contains("--allowed-private-hosts"), "{detail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_names_the_scope_it_needs() {
+    use simulators::hubspot::{Effect, Fault};
+    let simulator = Simulator::start(options(100)).await.expect("simulator");
+    simulator.state().add_fault(Fault::always("", Effect::MissingScope { object: Kind::Deals }));
+    let source = Account::of(&simulator).source();
+    let result = conformance::read(&*source, "deals", None, simulator.state().now(), None).await;
+    let Err(Error::Configuration { detail, .. }) = result else { panic!("{result:?}") };
+    assert_eq!(detail, "list of deals: HTTP 403 MISSING_SCOPES; the token needs the scope crm.objects.deals.read");
+}

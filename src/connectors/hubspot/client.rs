@@ -7,7 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
 
-use super::config::SYSTEM;
+use super::{config::SYSTEM, record::Page};
 use crate::connectors::{
     Error,
     budget::{Limit, MAX_WAIT_IN_PLACE, Pacer},
@@ -27,8 +27,10 @@ const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 const WINDOW_WAIT: Duration = Duration::from_secs(10);
 /// Wait after a 429 of a one-second window without `Retry-After`.
 const SECOND_WAIT: Duration = Duration::from_secs(1);
-/// Short 429s waited out in place for one request, before the next one becomes a result.
-const THROTTLES_IN_PLACE: u32 = 3;
+/// What a `Retry-After: 0` becomes: never a busy loop.
+const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+/// The longest window that headers may teach us; HubSpot's is ten seconds.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Attempts at an answer that is 200 and not JSON (a proxy's page, a cut-off body).
 const READ_ATTEMPTS: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(500);
@@ -115,7 +117,7 @@ impl Client {
     pub(super) async fn send(&self, call: &Call) -> Result<Response, Error> {
         let mut token = self.tokens.token().await?;
         let mut token_replaced = false;
-        let mut throttles = 0;
+        let mut waited = Duration::ZERO;
         loop {
             self.pacer(call.class).acquire().await?;
             let response = self.send_once(call, &token).await?;
@@ -129,28 +131,50 @@ impl Client {
                     token = self.tokens.replace(&token).await?;
                     token_replaced = true;
                 }
-                429 | MIGRATION_IN_PROGRESS | LOCKED => {
-                    throttles += 1;
-                    self.throttled(call, &response, throttles).await?;
-                }
+                429 | MIGRATION_IN_PROGRESS | LOCKED => waited += self.throttled(call, &response, waited).await?,
                 _ => return Err(refusal(call, &response)),
             }
         }
     }
 
-    /// Sends a call and reads its answer, again where the answer is not what it should be.
+    /// Sends a call and reads its answer as JSON.
     ///
     /// # Errors
-    /// As `send`; `UnreadablePage` when it stays so.
+    /// As `send`; `UnreadablePage` when it stays something else.
     pub(super) async fn read<T: DeserializeOwned>(&self, call: &Call) -> Result<(T, Response), Error> {
-        for attempt in 1..=READ_ATTEMPTS {
-            let response = self.send(call).await?;
-            if let Ok(value) = serde_json::from_slice(&response.body) {
-                return Ok((value, response));
+        self.read_by(call, |response| match serde_json::from_slice(&response.body) {
+            Ok(value) => Ok((value, response)),
+            Err(_) => Err(unreadable(call)),
+        })
+        .await
+    }
+
+    /// Sends a call and reads its answer as a page; `accept` says where it leads.
+    ///
+    /// # Errors
+    /// As `send`; that of `accept`, or `UnreadablePage`, when the answer stays what it should not be.
+    pub(super) async fn page<N>(
+        &self,
+        call: &Call,
+        accept: impl Fn(&Page) -> Result<N, Error>,
+    ) -> Result<(Page, N), Error> {
+        self.read_by(call, |response| {
+            let page = Page::parse(response.body).ok_or_else(|| unreadable(call))?;
+            let next = accept(&page)?;
+            Ok((page, next))
+        })
+        .await
+    }
+
+    /// Asks again for what cannot be read: a proxy's page and a cut-off body mostly pass.
+    async fn read_by<T>(&self, call: &Call, read: impl Fn(Response) -> Result<T, Error>) -> Result<T, Error> {
+        for _ in 1..READ_ATTEMPTS {
+            if let Ok(value) = read(self.send(call).await?) {
+                return Ok(value);
             }
-            pause_before_reading_again(attempt).await;
+            tokio::time::sleep(READ_PAUSE).await;
         }
-        Err(unreadable(call))
+        read(self.send(call).await?)
     }
 
     async fn send_once(&self, call: &Call, token: &Secret) -> Result<Response, Error> {
@@ -182,7 +206,7 @@ impl Client {
             && interval > 0
         {
             let requests = u32::try_from(max).unwrap_or(u32::MAX);
-            self.general.learn(Limit { requests, window: Duration::from_millis(interval) });
+            self.general.learn(Limit { requests, window: Duration::from_millis(interval).min(LONGEST_WINDOW) });
         }
         if let (Some(daily), Some(remaining)) = (number("daily"), number("daily-remaining"))
             && remaining <= daily.saturating_mul(self.reserve_percent.into()) / 100
@@ -194,25 +218,26 @@ impl Client {
         Ok(())
     }
 
-    /// Waits where that is short; tells everybody on the account either way.
-    async fn throttled(&self, call: &Call, response: &Response, throttles: u32) -> Result<(), Error> {
+    /// Tells everybody on the account to wait, and waits in place while all waits of this call stay short.
+    async fn throttled(&self, call: &Call, response: &Response, waited: Duration) -> Result<Duration, Error> {
         let policy = refusal_of(response).policy_name.filter(|name| is_code(name)).unwrap_or_default();
         let daily = policy.contains("DAILY");
         let default = match response.status.as_u16() {
             LOCKED => MAX_WAIT_IN_PLACE,
             _ if daily => DAILY_WAIT,
+            _ if policy.starts_with("TEN_SECOND") => WINDOW_WAIT,
             _ if call.class == Class::Search || policy.starts_with("SECOND") => SECOND_WAIT,
             _ => WINDOW_WAIT,
         };
-        let after = response.retry_after().unwrap_or(default);
+        let after = response.retry_after().unwrap_or(default).max(SHORTEST_WAIT);
         let kind = if daily { "QuotaExhausted" } else { "RateLimited" };
         let reason = if policy.is_empty() { kind.to_owned() } else { format!("{kind}: {policy}") };
         self.pacer(call.class).park(after, &reason).await?;
-        if after > MAX_WAIT_IN_PLACE || throttles > THROTTLES_IN_PLACE {
+        if waited + after > MAX_WAIT_IN_PLACE {
             return Err(Error::Throttled { system: SYSTEM, reason, after });
         }
         tokio::time::sleep(after).await;
-        Ok(())
+        Ok(after)
     }
 }
 
@@ -223,20 +248,8 @@ pub(super) fn endpoint(base: &Url, path: &str) -> Url {
     url
 }
 
-/// Lets a moment pass after an unreadable answer, unless it was the last attempt.
-pub(super) async fn pause_before_reading_again(attempt: u32) {
-    if attempt < READ_ATTEMPTS {
-        tokio::time::sleep(READ_PAUSE).await;
-    }
-}
-
-/// Attempts at one page.
-pub(super) fn read_attempts() -> std::ops::RangeInclusive<u32> {
-    1..=READ_ATTEMPTS
-}
-
 /// The answer stayed unreadable.
-pub(super) fn unreadable(call: &Call) -> Error {
+fn unreadable(call: &Call) -> Error {
     Error::UnreadablePage { system: SYSTEM, detail: format!("{}: not the JSON it should be", call.what) }
 }
 

@@ -45,10 +45,10 @@ struct Team<'a> {
 }
 
 /// Pushes an owner. A deactivated user still owns records, so it stays a row, with `active` false, and is no tombstone.
-pub(super) fn push_owner(raw: &RawValue, into: &mut BatchWriter) {
-    let owner = serde_json::from_str::<Owner<'_>>(raw.get()).map_err(|_| Fault::RECORD);
+pub(super) fn push_owner(raw: &str, into: &mut BatchWriter) {
+    let owner = serde_json::from_str::<Owner<'_>>(raw).map_err(|_| Fault::RECORD);
     match owner.and_then(owner_row) {
-        Ok(row) => into.push(&row, raw.get().as_bytes()),
+        Ok(row) => into.push(&row, raw.as_bytes()),
         Err(fault) => reject(Entity::Owner, id_of(raw), raw, fault, into),
     }
 }
@@ -117,14 +117,14 @@ struct Metadata<'a> {
 }
 
 /// Pushes the stages of a pipeline, each as a row of its own.
-pub(super) fn push_pipeline(raw: &RawValue, into: &mut BatchWriter) {
-    let Ok(pipeline) = serde_json::from_str::<Pipeline<'_>>(raw.get()) else {
+pub(super) fn push_pipeline(raw: &str, into: &mut BatchWriter) {
+    let Ok(pipeline) = serde_json::from_str::<Pipeline<'_>>(raw) else {
         return reject(Entity::Stage, id_of(raw), raw, Fault::RECORD, into);
     };
-    for raw in &pipeline.stages {
-        let stage = serde_json::from_str::<Stage<'_>>(raw.get()).map_err(|_| Fault::RECORD);
+    for raw in pipeline.stages.iter().map(|raw| raw.get()) {
+        let stage = serde_json::from_str::<Stage<'_>>(raw).map_err(|_| Fault::RECORD);
         match stage.and_then(|stage| stage_row(&pipeline, stage)) {
-            Ok(row) => into.push(&row, raw.get().as_bytes()),
+            Ok(row) => into.push(&row, raw.as_bytes()),
             Err(fault) => reject(Entity::Stage, id_of(raw).map(|id| stage_id(&pipeline, &id)), raw, fault, into),
         }
     }

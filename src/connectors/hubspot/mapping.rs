@@ -4,7 +4,6 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 
 use super::{
     config::{From, IS_CLOSED, IS_CLOSED_WON, MERGED_IDS, ObjectType, To},
@@ -87,7 +86,7 @@ impl Plan {
     /// Pushes a live record: its row, and a tombstone for each record that was merged into it.
     pub(super) fn push_live(
         &self,
-        raw: &RawValue,
+        raw: &str,
         object: Result<Object<'_>, Fault>,
         links: &Links,
         into: &mut BatchWriter,
@@ -99,9 +98,9 @@ impl Plan {
         });
         match rows {
             Ok((row, merged)) => {
-                into.push(&row, raw.get().as_bytes());
+                into.push(&row, raw.as_bytes());
                 for tombstone in &merged {
-                    into.push(tombstone, raw.get().as_bytes());
+                    into.push(tombstone, raw.as_bytes());
                 }
             }
             Err(fault) => self.reject(raw, fault, into),
@@ -109,15 +108,15 @@ impl Plan {
     }
 
     /// Pushes a tombstone for an archived record, unless it was archived before `lower`.
-    pub(super) fn push_archived(&self, raw: &RawValue, lower: Option<Timestamp>, into: &mut BatchWriter) {
+    pub(super) fn push_archived(&self, raw: &str, lower: Option<Timestamp>, into: &mut BatchWriter) {
         match Object::parse(raw, &self.properties).ok_or(Fault::RECORD).and_then(|object| self.tombstone(object)) {
             Ok(row) if lower.is_some_and(|lower| row.deleted_at < Some(lower)) => {}
-            Ok(row) => into.push(&row, raw.get().as_bytes()),
+            Ok(row) => into.push(&row, raw.as_bytes()),
             Err(fault) => self.reject(raw, fault, into),
         }
     }
 
-    fn reject(&self, raw: &RawValue, fault: Fault, into: &mut BatchWriter) {
+    fn reject(&self, raw: &str, fault: Fault, into: &mut BatchWriter) {
         reject(self.object.entity, id_of(raw).map(|id| self.source_id(id)), raw, fault, into);
     }
 
@@ -263,19 +262,13 @@ impl Column {
 }
 
 /// Adds a rejection.
-pub(super) fn reject(
-    entity: Entity,
-    source_id: Option<Cow<'_, str>>,
-    raw: &RawValue,
-    fault: Fault,
-    into: &mut BatchWriter,
-) {
+pub(super) fn reject(entity: Entity, source_id: Option<Cow<'_, str>>, raw: &str, fault: Fault, into: &mut BatchWriter) {
     into.reject(&Rejected {
         entity,
         source_id,
         code: fault.code.into(),
         field: fault.field.map(Cow::Owned),
-        payload: raw.get().as_bytes().into(),
+        payload: raw.as_bytes().into(),
     });
 }
 

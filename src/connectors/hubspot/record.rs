@@ -1,7 +1,7 @@
 //! HubSpot's answers as borrowed values: pages, records, associations (R38: parsed once, nothing owned without need).
 //! Pure; what a record means is `mapping`'s.
 
-use std::{borrow::Cow, collections::HashMap, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt, ops::Range};
 
 use serde::{
     Deserialize, Deserializer,
@@ -17,46 +17,72 @@ use super::config::To;
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// A page of anything, each record still raw, so that a bad one spoils no other.
-#[derive(Debug, Deserialize)]
-pub(super) struct Page<'a> {
+#[derive(Debug)]
+pub(super) struct Page {
+    text: String,
+    records: Vec<Range<usize>>,
+    after: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawPage<'a> {
     #[serde(borrow)]
-    pub(super) results: Vec<&'a RawValue>,
-    #[serde(borrow, default)]
-    paging: Option<Paging<'a>>,
+    results: Vec<&'a RawValue>,
+    #[serde(default)]
+    paging: Option<Paging>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Paging<'a> {
-    #[serde(borrow, default)]
-    next: Option<Next<'a>>,
+struct Paging {
+    #[serde(default)]
+    next: Option<Next>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Next<'a> {
-    #[serde(borrow)]
-    after: Text<'a>,
+struct Next {
+    after: String,
 }
 
-impl<'a> Page<'a> {
+impl Paging {
+    fn after(&self) -> Option<&str> {
+        Some(&self.next.as_ref()?.after)
+    }
+}
+
+impl Page {
     /// `None` for HTML, a cut-off answer or anything else that is not a page.
-    pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+    pub(super) fn parse(body: Vec<u8>) -> Option<Self> {
+        let text = String::from_utf8(body).ok()?;
+        let raw: RawPage<'_> = serde_json::from_str(&text).ok()?;
+        let start = text.as_ptr() as usize;
+        let range = |record: &&RawValue| {
+            let from = record.get().as_ptr() as usize - start;
+            from..from + record.get().len()
+        };
+        let records = raw.results.iter().map(range).collect();
+        let after = raw.paging.as_ref().and_then(Paging::after).map(str::to_owned);
+        Some(Self { records, after, text })
+    }
+
+    /// The records, each as raw JSON, in the order served.
+    pub(super) fn records(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.records.iter().map(|range| &self.text[range.clone()])
     }
 
     /// Where the next page starts.
     pub(super) fn after(&self) -> Option<&str> {
-        Some(&*self.paging.as_ref()?.next.as_ref()?.after.0)
+        self.after.as_deref()
     }
 }
 
 /// The id of a record, from a record that may be unreadable otherwise.
-pub(super) fn id_of(raw: &RawValue) -> Option<Cow<'_, str>> {
+pub(super) fn id_of(raw: &str) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Id<'a> {
         #[serde(borrow)]
         id: Text<'a>,
     }
-    serde_json::from_str::<Id<'_>>(raw.get()).ok().map(|found| found.id.0)
+    serde_json::from_str::<Id<'_>>(raw).ok().map(|found| found.id.0)
 }
 
 /// Which properties are asked for, and where each stands among a record's values.
@@ -97,8 +123,8 @@ pub(super) struct Object<'a> {
 
 impl<'a> Object<'a> {
     /// Reads a record.
-    pub(super) fn parse(raw: &'a RawValue, properties: &Properties) -> Option<Self> {
-        let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    pub(super) fn parse(raw: &'a str, properties: &Properties) -> Option<Self> {
+        let mut deserializer = serde_json::Deserializer::from_str(raw);
         ObjectSeed(properties).deserialize(&mut deserializer).ok()
     }
 }
@@ -212,8 +238,8 @@ pub(super) fn sort_links(links: &mut [Link]) {
 struct ListedLinks<'a> {
     #[serde(borrow)]
     results: Vec<ListedLink<'a>>,
-    #[serde(borrow, default)]
-    paging: Option<Paging<'a>>,
+    #[serde(default)]
+    paging: Option<Paging>,
 }
 
 #[derive(Deserialize)]
@@ -234,7 +260,7 @@ pub(super) fn listed_links(raw: Option<&str>, to: &[To]) -> Result<Option<Links>
     let mut links = Links::new();
     for &to in to {
         let Some(found) = listed.get(to.name()) else { continue };
-        if found.paging.as_ref().is_some_and(|paging| paging.next.is_some()) {
+        if found.paging.as_ref().and_then(Paging::after).is_some() {
             return Ok(None);
         }
         let entry = links.entry(to).or_default();
@@ -261,25 +287,14 @@ pub(super) struct FromLinks {
     #[serde(default)]
     pub(super) to: Vec<ToLink>,
     #[serde(default)]
-    paging: Option<OwnedPaging>,
+    paging: Option<Paging>,
 }
 
 impl FromLinks {
     /// Where the rest of a long list starts.
     pub(super) fn after(&self) -> Option<&str> {
-        Some(&self.paging.as_ref()?.next.as_ref()?.after)
+        self.paging.as_ref()?.after()
     }
-}
-
-#[derive(Debug, Deserialize)]
-struct OwnedPaging {
-    #[serde(default)]
-    next: Option<OwnedNext>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OwnedNext {
-    after: String,
 }
 
 #[derive(Debug, Deserialize)]

@@ -9,10 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    client::{
-        Call, Class, Client, DEFAULT_LIMIT, SEARCH_LIMIT, SEARCH_SPACING, endpoint, pause_before_reading_again,
-        read_attempts, unreadable,
-    },
+    client::{Call, Class, Client, DEFAULT_LIMIT, SEARCH_LIMIT, SEARCH_SPACING, endpoint},
     config::{API_VERSION, OBJECT_TYPES, SYSTEM, To, base_url, host},
     directory,
     mapping::{Fault, Plan, distinct_ids},
@@ -97,25 +94,18 @@ impl HubSpot {
     async fn fetch_objects(&self, plan: &Plan, request: &Fetch<'_>, into: &mut BatchWriter) -> Result<Fetched, Error> {
         let position = Position::of(request, true)?;
         let call = self.page_call(plan, request, &position);
-        for attempt in read_attempts() {
-            let response = self.client.send(&call).await?;
-            let Some(page) = Page::parse(&response.body) else {
-                pause_before_reading_again(attempt).await;
-                continue;
-            };
-            let next = match &position {
-                Position::Search { after_id } => search_next(plan, &page, *after_id)?,
-                _ => position.advance(request.stream, page.after())?,
-            };
-            match position {
-                Position::Archived { .. } => {
-                    page.results.iter().for_each(|raw| plan.push_archived(raw, request.lower, into));
-                }
-                _ => self.push_live(plan, &position, &page, into).await?,
-            }
-            return fetched(next.as_ref());
+        let (page, next) = self
+            .client
+            .page(&call, |page| match &position {
+                Position::Search { after_id } => search_next(plan, page, *after_id),
+                _ => position.advance(request.stream, page.after()),
+            })
+            .await?;
+        match position {
+            Position::Archived { .. } => page.records().for_each(|raw| plan.push_archived(raw, request.lower, into)),
+            _ => self.push_live(plan, &position, &page, into).await?,
         }
-        Err(unreadable(&call))
+        fetched(next.as_ref())
     }
 
     fn page_call(&self, plan: &Plan, request: &Fetch<'_>, position: &Position) -> Call {
@@ -150,10 +140,10 @@ impl HubSpot {
         &self,
         plan: &Plan,
         position: &Position,
-        page: &Page<'_>,
+        page: &Page,
         into: &mut BatchWriter,
     ) -> Result<(), Error> {
-        let mut objects: Vec<_> = page.results.iter().map(|raw| Object::parse(raw, &plan.properties)).collect();
+        let mut objects: Vec<_> = page.records().map(|raw| Object::parse(raw, &plan.properties)).collect();
         let listed = matches!(position, Position::List { .. });
         let links = self.links_of(plan, &objects, listed).await?;
         let limit = if listed { MAX_PROPERTIES_IN_URL } else { MAX_PROPERTIES_IN_SEARCH };
@@ -162,9 +152,8 @@ impl HubSpot {
         } else {
             Vec::new()
         };
-        let apart: Vec<_> = apart.iter().filter_map(|body| Page::parse(body)).collect();
         fill_in(plan, &mut objects, &apart);
-        for (raw, object) in page.results.iter().zip(objects) {
+        for (raw, object) in page.records().zip(objects) {
             let none = Links::new();
             let found = object.as_ref().map_or(Some(&none), |object| links.get(&*object.id));
             match found {
@@ -238,21 +227,18 @@ impl HubSpot {
     }
 
     /// Reads the properties that did not fit into the page's own request.
-    async fn properties_apart(&self, plan: &Plan, objects: &[Option<Object<'_>>]) -> Result<Vec<Vec<u8>>, Error> {
+    async fn properties_apart(&self, plan: &Plan, objects: &[Option<Object<'_>>]) -> Result<Vec<Page>, Error> {
         let name = plan.object.name;
         let path = format!("/crm/objects/{API_VERSION}/{name}/batch/read");
         let properties = &plan.properties.names()[plan.canonical_count..];
-        let mut bodies = Vec::new();
+        let mut pages = Vec::new();
         for ids in distinct_ids(objects).chunks(BATCH_READ_INPUTS) {
             let inputs: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
             let body = json!({"inputs": inputs, "properties": properties, "propertiesWithHistory": []});
             let call = self.client.post(Class::General, format!("batch read of {name}"), &path, &body);
-            // Checked as a page, kept as bytes, from which the records borrow.
-            let (_, response): (serde::de::IgnoredAny, _) = self.client.read(&call).await?;
-            Page::parse(&response.body).ok_or_else(|| unreadable(&call))?;
-            bodies.push(response.body);
+            pages.push(self.client.page(&call, |_| Ok(())).await?.0);
         }
-        Ok(bodies)
+        Ok(pages)
     }
 
     async fn fetch_owners(&self, request: &Fetch<'_>, into: &mut BatchWriter) -> Result<Fetched, Error> {
@@ -266,29 +252,16 @@ impl HubSpot {
         let mut query = vec![("limit", limit.as_str()), ("archived", archived)];
         query.extend(after.as_deref().map(|after| ("after", after)));
         let call = self.client.get("list of owners", &format!("/crm/owners/{API_VERSION}"), &query);
-        for attempt in read_attempts() {
-            let response = self.client.send(&call).await?;
-            if let Some(page) = Page::parse(&response.body) {
-                let next = position.advance(request.stream, page.after())?;
-                page.results.iter().for_each(|raw| directory::push_owner(raw, into));
-                return fetched(next.as_ref());
-            }
-            pause_before_reading_again(attempt).await;
-        }
-        Err(unreadable(&call))
+        let (page, next) = self.client.page(&call, |page| position.advance(request.stream, page.after())).await?;
+        page.records().for_each(|raw| directory::push_owner(raw, into));
+        fetched(next.as_ref())
     }
 
     async fn fetch_pipelines(&self, into: &mut BatchWriter) -> Result<Fetched, Error> {
         let call = self.client.get("list of deal pipelines", &format!("/crm/pipelines/{API_VERSION}/deals"), &[]);
-        for attempt in read_attempts() {
-            let response = self.client.send(&call).await?;
-            if let Some(page) = Page::parse(&response.body) {
-                page.results.iter().for_each(|raw| directory::push_pipeline(raw, into));
-                return Ok(Fetched { next: None });
-            }
-            pause_before_reading_again(attempt).await;
-        }
-        Err(unreadable(&call))
+        let (page, ()) = self.client.page(&call, |_| Ok(())).await?;
+        page.records().for_each(|raw| directory::push_pipeline(raw, into));
+        Ok(Fetched { next: None })
     }
 }
 
@@ -381,11 +354,11 @@ fn search_body(plan: &Plan, request: &Fetch<'_>, after_id: Option<u64>) -> serde
 }
 
 /// Every page starts a new search above the last id, so the cap of 10,000 results a search is never met.
-fn search_next(plan: &Plan, page: &Page<'_>, after_id: Option<u64>) -> Result<Option<Position>, Error> {
-    if page.after().is_none() && page.results.len() < SEARCH_PAGE {
+fn search_next(plan: &Plan, page: &Page, after_id: Option<u64>) -> Result<Option<Position>, Error> {
+    if page.after().is_none() && page.records().len() < SEARCH_PAGE {
         return Ok(Some(Position::Archived { after: None }));
     }
-    let ids = page.results.iter().filter_map(|raw| super::record::id_of(raw)?.parse::<u64>().ok());
+    let ids = page.records().filter_map(|raw| super::record::id_of(raw)?.parse::<u64>().ok());
     match ids.max() {
         Some(last) if Some(last) > after_id => Ok(Some(Position::Search { after_id: Some(last) })),
         _ => Err(endless(plan.object.name)),
@@ -398,8 +371,8 @@ fn fetched(next: Option<&Position>) -> Result<Fetched, Error> {
 }
 
 /// Puts the properties that were read apart beside those of the page.
-fn fill_in<'a>(plan: &Plan, objects: &mut [Option<Object<'a>>], apart: &[Page<'a>]) {
-    let read = apart.iter().flat_map(|page| &page.results).filter_map(|raw| Object::parse(raw, &plan.properties));
+fn fill_in<'a>(plan: &Plan, objects: &mut [Option<Object<'a>>], apart: &'a [Page]) {
+    let read = apart.iter().flat_map(Page::records).filter_map(|raw| Object::parse(raw, &plan.properties));
     let mut by_id: HashMap<Cow<'a, str>, Vec<Option<&'a str>>> =
         read.map(|object| (object.id, object.values)).collect();
     for object in objects.iter_mut().flatten() {

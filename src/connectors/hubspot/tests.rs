@@ -23,9 +23,9 @@ fn object_type(name: &str) -> &'static ObjectType {
 fn map_live(name: &str, custom: &[&str], page: &str) -> String {
     let custom: Vec<_> = custom.iter().map(|&name| name.to_owned()).collect();
     let plan = Plan::new(object_type(name), &custom);
-    let page = Page::parse(page.as_bytes()).expect("a page");
+    let page = Page::parse(page.as_bytes().to_vec()).expect("a page");
     let mut into = BatchWriter::default();
-    for raw in &page.results {
+    for raw in page.records() {
         let object = Object::parse(raw, &plan.properties).ok_or(Fault::RECORD);
         let listed = object.as_ref().ok().and_then(|object| object.associations);
         let links = listed_links(listed, plan.object.associations).expect("associations").expect("complete");
@@ -108,9 +108,9 @@ fn owners_and_stages_are_rows_and_people_who_left_stay_inactive() {
     let pages: BTreeMap<&str, &RawValue> =
         serde_json::from_str(include_str!("testdata/directory.json")).expect("pages by stream");
     let mut into = BatchWriter::default();
-    let page = |name: &str| Page::parse(pages[name].get().as_bytes()).expect("a page");
-    page("owners").results.iter().for_each(|raw| directory::push_owner(raw, &mut into));
-    page("pipelines").results.iter().for_each(|raw| directory::push_pipeline(raw, &mut into));
+    let page = |name: &str| Page::parse(pages[name].get().as_bytes().to_vec()).expect("a page");
+    page("owners").records().for_each(|raw| directory::push_owner(raw, &mut into));
+    page("pipelines").records().for_each(|raw| directory::push_pipeline(raw, &mut into));
     let mapped = render(into);
     assert_eq!(mapped, include_str!("testdata/directory.golden"), "{mapped}");
 }
@@ -125,8 +125,8 @@ fn archived_records_become_tombstones_of_their_later_time_within_the_window() {
     let archived = |lower: Option<&str>| {
         let mut into = BatchWriter::default();
         let lower = lower.map(|lower| lower.parse().expect("timestamp"));
-        let page = Page::parse(page).expect("a page");
-        page.results.iter().for_each(|raw| plan.push_archived(raw, lower, &mut into));
+        let page = Page::parse(page.to_vec()).expect("a page");
+        page.records().for_each(|raw| plan.push_archived(raw, lower, &mut into));
         render(into)
     };
     let first =

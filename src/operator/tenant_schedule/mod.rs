@@ -2,6 +2,7 @@
 //! `build` and `status` are pure values, `reconcile` and `remove` pure steps; the controller's shell does the calls.
 
 pub mod build;
+pub mod observe;
 pub mod reconcile;
 pub mod remove;
 pub mod status;

@@ -1,0 +1,145 @@
+//! What the shells of the reconcilers and the loops share: caches, world, who we are, and what is remembered in memory only.
+//! Nothing here is needed to be right after a restart; it saves work.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    back_off::BackOff,
+    connector::{Vault, check},
+    dependencies::Dependencies,
+    events::Announcer,
+    fleet::Fleet,
+    live_world::{LiveWorld, TemporalSlot},
+    names::Installation,
+    world::ObjectKey,
+};
+use crate::{
+    ids::{ConnectorId, TenantId},
+    metrics::Metrics,
+    store::{ConnectorStatusRow, Store},
+};
+
+/// A connector by its ids.
+pub type ConnectorIds = (TenantId, ConnectorId);
+
+/// What everybody shares.
+pub struct Context {
+    /// The seam to the outside.
+    pub world: LiveWorld,
+    /// The store, for the loops that read it.
+    pub store: Arc<dyn Store>,
+    /// Temporal, once connected.
+    pub temporal: TemporalSlot,
+    /// The watch caches.
+    pub fleet: Fleet,
+    /// Who we are.
+    pub installation: Installation,
+    /// Seals credentials.
+    pub vault: Vault,
+    /// How long between two looks at a settled object.
+    pub resync: Duration,
+    /// Whether the outside answers.
+    pub dependencies: Dependencies,
+    /// Sends Events.
+    pub announcer: Announcer,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Failing objects.
+    pub back_off: BackOff,
+    /// What is remembered of connectors.
+    pub memory: Memory,
+}
+
+/// What is remembered of connectors.
+#[derive(Default)]
+pub struct Memory {
+    inner: Mutex<Remembered>,
+}
+
+#[derive(Default)]
+struct Remembered {
+    checks: HashMap<ObjectKey, check::Memory>,
+    projected: HashMap<ConnectorIds, ObjectKey>,
+    rows: HashMap<ConnectorIds, ConnectorStatusRow>,
+    dirty: HashSet<ConnectorIds>,
+}
+
+impl Memory {
+    /// What is remembered of an object's checks.
+    #[must_use]
+    pub fn checks(&self, key: &ObjectKey) -> Option<check::Memory> {
+        self.lock().checks.get(key).copied()
+    }
+
+    /// The store's row of a connector, as last read.
+    #[must_use]
+    pub fn row(&self, ids: &ConnectorIds) -> Option<ConnectorStatusRow> {
+        self.lock().rows.get(ids).cloned()
+    }
+
+    /// The object whose projection the store holds for these ids.
+    #[must_use]
+    pub fn projected(&self, ids: &ConnectorIds) -> Option<ObjectKey> {
+        self.lock().projected.get(ids).cloned()
+    }
+
+    /// After a reconcile: its checks; and whether the store holds its projection, so that its row is its status.
+    pub fn reconciled(&self, key: &ObjectKey, ids: ConnectorIds, checks: Option<check::Memory>, projected: bool) {
+        let mut inner = self.lock();
+        if let Some(checks) = checks {
+            inner.checks.insert(key.clone(), checks);
+        }
+        if projected && inner.projected.insert(ids.clone(), key.clone()).as_ref() != Some(key) {
+            inner.dirty.insert(ids);
+        }
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        let mut inner = self.lock();
+        inner.checks.remove(key);
+        inner.projected.retain(|_, of| of != key);
+    }
+
+    /// A row as read from the store; whether it differs from what was known, with what was known.
+    pub fn observed(&self, row: ConnectorStatusRow) -> Option<Option<ConnectorStatusRow>> {
+        let ids = (row.tenant_id.clone(), row.connector_id.clone());
+        let mut inner = self.lock();
+        if inner.rows.get(&ids) == Some(&row) {
+            return None;
+        }
+        inner.dirty.insert(ids.clone());
+        Some(inner.rows.insert(ids, row))
+    }
+
+    /// Connectors whose status may be behind: news, and runs at work.
+    #[must_use]
+    pub fn to_show(&self) -> Vec<ConnectorIds> {
+        let inner = self.lock();
+        let running =
+            inner.rows.iter().filter(|(_, row)| row.last_run.as_ref().is_some_and(|run| run.outcome.is_none()));
+        let mut ids: HashSet<_> = running.map(|(ids, _)| ids.clone()).collect();
+        ids.extend(inner.dirty.iter().cloned());
+        ids.into_iter().collect()
+    }
+
+    /// Their status is no longer behind.
+    pub fn shown(&self, ids: &ConnectorIds) {
+        self.lock().dirty.remove(ids);
+    }
+
+    /// All may be behind: somebody else may have written, or a status was lost.
+    pub fn show_all(&self) {
+        let mut inner = self.lock();
+        let all: Vec<_> = inner.projected.keys().cloned().collect();
+        inner.dirty.extend(all);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,272 @@
+//! The shells of the reconcilers: watch, queue, run each step under a deadline and a panic guard, then settle its outcome.
+//! One object's trouble never holds another's (reliability-performance, findings 1-3).
+
+use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use kube::{
+    Api, Resource,
+    runtime::{
+        self, WatchStreamExt as _,
+        controller::{Action, ReconcileRequest},
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use super::{
+    back_off::jittered,
+    connector::{self, ConnectionSeen, Input as ConnectorInput},
+    context::Context,
+    error::{Dependency, Error},
+    fleet::Watched,
+    outcome::{Again, Note, Outcome},
+    status_part::status_of,
+    tenant_schedule::{Input as TenantInput, reconcile::Reconcile, remove::Remove},
+    unreadable,
+    world::{Kind, ObjectKey, drive},
+};
+use crate::{
+    clock,
+    crd::{Connector, TenantSchedule, conditions::READY},
+    metrics,
+};
+
+/// A reconcile makes at most a dozen calls of 10 s each; a longer one is stuck.
+const RECONCILE_DEADLINE: Duration = Duration::from_secs(150);
+/// Reconciles at once of one kind and scope.
+const CONCURRENCY: u16 = 16;
+/// Objects a page of the first list: keeps memory flat (finding 9).
+const PAGE_SIZE: u32 = 100;
+/// Secrets got a second by the slow sweep (R32): a larger fleet is looked at more rarely.
+const SWEPT_A_SECOND: u32 = 5;
+
+/// A watched kind: its cache and what wants to be reconciled.
+pub struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
+    /// The cache.
+    pub cache: Store<Watched<K>>,
+    /// Requests, from the watch and from others.
+    pub queue: stream::BoxStream<'static, Result<ReconcileRequest<Watched<K>>, watcher::Error>>,
+    /// Requests of others.
+    pub trigger: mpsc::UnboundedSender<ObjectRef<Watched<K>>>,
+}
+
+/// Starts to watch a kind. `gone` is told each deletion that the watch sees; a relist tells none.
+pub fn watch<K>(api: Api<Watched<K>>, mut gone: impl FnMut(Watched<K>) + Send + 'static) -> Watch<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (cache, writer) = reflector::store();
+    let (trigger, triggered) = mpsc::unbounded_channel();
+    let mut known = std::collections::HashMap::new();
+    let watched = watcher(api, watcher::Config::default().page_size(PAGE_SIZE))
+        .default_backoff()
+        // More than half of an object's size (finding 9), and of no use here.
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer)
+        .filter_map(move |event| {
+            let request = match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                    let reference = ObjectRef::from_obj(&object);
+                    let fingerprint = fingerprint(object.meta());
+                    let changed = known.insert(reference.clone(), fingerprint) != Some(fingerprint);
+                    changed.then(|| Ok(ReconcileRequest::from(reference)))
+                }
+                Ok(watcher::Event::Delete(object)) => {
+                    known.remove(&ObjectRef::from_obj(&object));
+                    gone(object);
+                    None
+                }
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Err(error) => Some(Err(error)),
+            };
+            std::future::ready(request)
+        });
+    let others = stream::unfold(triggered, async |mut triggered| {
+        let reference = triggered.recv().await?;
+        Some((Ok(ReconcileRequest::from(reference)), triggered))
+    });
+    Watch { cache, queue: stream::select(watched, others).boxed(), trigger }
+}
+
+/// What a reconcile depends on of an object's metadata: not its status, which we write ourselves.
+fn fingerprint(meta: &kube::core::ObjectMeta) -> u64 {
+    let relevant = (&meta.uid, meta.generation, &meta.annotations, &meta.finalizers, meta.deletion_timestamp.is_some());
+    xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&relevant).unwrap_or_default())
+}
+
+/// Runs the controller of TenantSchedules in one scope.
+pub async fn run_tenants(
+    cache: Store<Watched<TenantSchedule>>,
+    queue: impl Stream<Item = Result<ReconcileRequest<Watched<TenantSchedule>>, watcher::Error>> + Send + 'static,
+    context: Arc<Context>,
+) {
+    run(cache, queue, context, |object, context| reconcile_tenant(object, context).boxed()).await;
+}
+
+/// Runs the controller of Connectors in one scope.
+pub async fn run_connectors(
+    cache: Store<Watched<Connector>>,
+    queue: impl Stream<Item = Result<ReconcileRequest<Watched<Connector>>, watcher::Error>> + Send + 'static,
+    context: Arc<Context>,
+) {
+    run(cache, queue, context, |object, context| reconcile_connector(object, context).boxed()).await;
+}
+
+async fn run<K>(
+    cache: Store<Watched<K>>,
+    queue: impl Stream<Item = Result<ReconcileRequest<Watched<K>>, watcher::Error>> + Send + 'static,
+    context: Arc<Context>,
+    reconcile: impl Fn(Arc<Watched<K>>, Arc<Context>) -> futures::future::BoxFuture<'static, Result<Action, Infallible>>
+    + Send
+    + 'static,
+) where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+{
+    let dependencies = context.dependencies.clone();
+    let config = runtime::Config::default().concurrency(CONCURRENCY);
+    let never_fails = |_: Arc<Watched<K>>, error: &Infallible, _: Arc<Context>| match *error {};
+    let runs = runtime::applier(reconcile, never_fails, context, cache, queue.boxed(), config);
+    runs.for_each(|end| {
+        match end {
+            Ok(_) => dependencies.observe(Dependency::Kubernetes, &Ok(())),
+            Err(runtime::controller::Error::QueueError(error)) => {
+                tracing::warn!(error = error_text(&error), "watch interrupted; it is taken up again");
+            }
+            // Deleted while it waited in the queue.
+            Err(error) => tracing::debug!(%error, "not reconciled"),
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
+/// The watch's error without bodies: those quote objects (R18).
+fn error_text(error: &watcher::Error) -> String {
+    let inner = match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => Error::kubernetes("watch", error),
+        watcher::Error::WatchError(status) => return format!("watch ended with {}", status.code),
+        _ => return "watch ended".to_owned(),
+    };
+    inner.to_string()
+}
+
+async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let object = match &object.0 {
+        Ok(object) => object,
+        Err(invalid) => return Ok(unreadable::report(Kind::TenantSchedule, invalid, &context).await),
+    };
+    let input = TenantInput::new(object, clock::now(), &context.installation);
+    let key = input.key.clone();
+    let was_ready = input.status.observed_generation == input.generation
+        && status_of(&input.status.conditions, READY) == Some("True");
+    let deleting = input.deleting;
+    let world = &context.world;
+    let outcome = if deleting {
+        guarded(&key, drive(world, Remove::new(input))).await
+    } else {
+        guarded(&key, drive(world, Reconcile::new(input, context.resync))).await
+    };
+    let outcome = outcome.unwrap_or_else(Outcome::failed);
+    if !was_ready || deleting {
+        context.fleet.trigger_connectors_of(&key.namespace, &object.spec.tenant_id);
+    }
+    Ok(settle(&key, outcome, &context))
+}
+
+async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let object = match &object.0 {
+        Ok(object) => object,
+        Err(invalid) => return Ok(unreadable::report(Kind::Connector, invalid, &context).await),
+    };
+    if object.meta().deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let key = connector::key_of(object);
+    let input = connector_input(object, &key, &context);
+    // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
+    let fleet_size = u32::try_from(context.fleet.connectors().len()).unwrap_or(u32::MAX);
+    let resync = context.resync.max(Duration::from_secs(u64::from(fleet_size / SWEPT_A_SECOND)));
+    let step = connector::reconcile::Reconcile::new(input, resync);
+    let outcome = match guarded(&key, drive(&context.world, step)).await {
+        Ok(left) => {
+            if let Ok(id) = key.name.parse() {
+                let ids = (object.spec.tenant_id.clone(), id);
+                context.memory.reconciled(&key, ids, left.checks, left.projected);
+            }
+            left.outcome
+        }
+        Err(error) => Outcome::failed(error),
+    };
+    Ok(settle(&key, outcome, &context))
+}
+
+fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> ConnectorInput {
+    let tenant = context.fleet.tenant(&key.namespace, &object.spec.tenant_id);
+    let row = key.name.parse().ok().and_then(|id| context.memory.row(&(object.spec.tenant_id.clone(), id)));
+    ConnectorInput {
+        key: key.clone(),
+        generation: object.meta().generation.unwrap_or_default(),
+        spec: object.spec.clone(),
+        status: object.status.clone().unwrap_or_default(),
+        requested_at: connector::requested_at(object),
+        now: clock::now(),
+        installation: context.installation.clone(),
+        tenant: tenant.as_ref().map(Into::into),
+        vault: context.vault.clone(),
+        connection: row
+            .map(|row| ConnectionSeen { status: row.connection_status, checked_at: row.connection_checked_at }),
+        checks: context.memory.checks(key),
+    }
+}
+
+/// Runs a reconcile under a deadline; a panic is an error of this object alone.
+async fn guarded<T>(key: &ObjectKey, reconcile: impl Future<Output = T>) -> Result<T, Error> {
+    match tokio::time::timeout(RECONCILE_DEADLINE, AssertUnwindSafe(reconcile).catch_unwind()).await {
+        Ok(Ok(left)) => Ok(left),
+        Ok(Err(_)) => {
+            tracing::error!(object = %key, "panic in a reconcile; a bug, please report it");
+            Err(Error::Unsettled("a panic in this object's reconcile"))
+        }
+        Err(_) => Err(Error::Unsettled("this object's reconcile took too long")),
+    }
+}
+
+/// Tells what happened and when to look again.
+pub(super) fn settle(key: &ObjectKey, outcome: Outcome, context: &Context) -> Action {
+    for note in outcome.notes {
+        tell(key, note, context);
+    }
+    let result = outcome.failed.as_ref().map_or("Success", |error| error.class().name());
+    context.metrics.reconciles.get_or_create(&metrics::Reconcile { kind: key.kind.name(), result }).inc();
+    match outcome.again {
+        Again::After(rest) => {
+            context.back_off.forget(key);
+            Action::requeue(jittered(rest, key, 0))
+        }
+        Again::BackOff(least) => {
+            let pause = context.back_off.failed(key, least);
+            if let Some(error) = &outcome.failed {
+                tracing::debug!(object = %key, %error, ?pause, "not settled yet");
+            }
+            Action::requeue(pause)
+        }
+        Again::Never => {
+            context.back_off.forget(key);
+            Action::await_change()
+        }
+    }
+}
+
+fn tell(key: &ObjectKey, note: Note, context: &Context) {
+    if note.warning {
+        tracing::warn!(object = %key, reason = note.reason, "{}", note.message);
+    } else {
+        tracing::info!(object = %key, reason = note.reason, "{}", note.message);
+    }
+    context.announcer.about(key, note);
+}

@@ -1,0 +1,107 @@
+//! Whether store, Temporal and Kubernetes API answer: told once by log, readiness, metric and one Event, not by every
+//! object's conditions (R28). Whoever calls them says how it went; recovery wakes what waits.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    error::{Dependency, Error},
+    events::Announcer,
+    outcome::Note,
+};
+use crate::health::Readiness;
+
+const UNKNOWN: u8 = 0;
+const UP: u8 = 1;
+const DOWN: u8 = 2;
+
+/// The state of all dependencies; cheap to clone.
+#[derive(Clone)]
+pub struct Dependencies {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    states: [AtomicU8; 3],
+    readiness: Readiness,
+    announcer: Announcer,
+    recoveries: watch::Sender<u64>,
+}
+
+impl Dependencies {
+    /// Reports into `readiness` and by `announcer`.
+    #[must_use]
+    pub fn new(readiness: Readiness, announcer: Announcer) -> Self {
+        let (recoveries, _) = watch::channel(0);
+        Self { shared: Arc::new(Shared { states: Default::default(), readiness, announcer, recoveries }) }
+    }
+
+    /// A call to a dependency was answered, or failed because of it.
+    pub fn observe<T>(&self, dependency: Dependency, reply: &Result<T, Error>) {
+        match reply {
+            Err(error) if error.is_outage() => self.down(dependency, error),
+            _ => self.up(dependency),
+        }
+    }
+
+    /// Whether the last call failed because of the dependency, or none was answered yet.
+    #[must_use]
+    pub fn is_down(&self, dependency: Dependency) -> bool {
+        self.state(dependency).load(Ordering::Relaxed) != UP
+    }
+
+    /// Changes with every recovery of a dependency.
+    #[must_use]
+    pub fn recoveries(&self) -> watch::Receiver<u64> {
+        self.shared.recoveries.subscribe()
+    }
+
+    /// A dependency is of no use now, whatever it answers.
+    pub fn down(&self, dependency: Dependency, why: &Error) {
+        if self.state(dependency).swap(DOWN, Ordering::Relaxed) == DOWN {
+            return;
+        }
+        self.shared.readiness.set(label(dependency), Err(why.to_string()));
+        tracing::warn!(dependency = label(dependency), error = %why, "does not answer; waiting");
+        let message = format!("{} does not answer; objects keep their conditions meanwhile", dependency.name());
+        self.shared.announcer.about_operator(Note::warning("DependencyUnavailable", "Reconcile", message));
+    }
+
+    fn up(&self, dependency: Dependency) {
+        let before = self.state(dependency).swap(UP, Ordering::Relaxed);
+        if before == UP {
+            return;
+        }
+        self.shared.readiness.set(label(dependency), Ok(()));
+        tracing::info!(dependency = label(dependency), "answers");
+        if before == DOWN {
+            let message = format!("{} answers again", dependency.name());
+            self.shared.announcer.about_operator(Note::normal("DependencyRecovered", "Reconcile", message));
+        }
+        self.shared.recoveries.send_modify(|count| *count += 1);
+    }
+
+    fn state(&self, dependency: Dependency) -> &AtomicU8 {
+        let [store, temporal, kubernetes] = &self.shared.states;
+        match dependency {
+            Dependency::Store => store,
+            Dependency::Temporal => temporal,
+            Dependency::Kubernetes => kubernetes,
+        }
+    }
+}
+
+/// As in metrics and readiness.
+fn label(dependency: Dependency) -> &'static str {
+    match dependency {
+        Dependency::Store => "store",
+        Dependency::Temporal => "temporal",
+        Dependency::Kubernetes => "kubernetes",
+    }
+}
+
+const _: () = assert!(UNKNOWN == 0, "AtomicU8::default is unknown");

@@ -1,0 +1,130 @@
+//! The watch caches: every TenantSchedule and Connector of the watched namespaces, kept by `controller`, read by all.
+//! Objects that this build cannot read are kept as such, so that one of them never stalls the others.
+
+use std::sync::Arc;
+
+use kube::{
+    Resource as _, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store},
+};
+use tokio::sync::mpsc;
+
+use super::world::{Kind, ObjectKey};
+use crate::{
+    crd::{Connector, TenantSchedule},
+    ids::TenantId,
+};
+
+/// An object as watched: read, or known to be unreadable.
+pub type Watched<K> = DeserializeGuard<K>;
+
+/// A wish to reconcile an object of some kind.
+pub type Trigger<K> = mpsc::UnboundedSender<ObjectRef<Watched<K>>>;
+
+/// The caches of one watched namespace, or of all.
+#[derive(Clone)]
+pub struct Scope {
+    /// `None` = all namespaces.
+    pub namespace: Option<String>,
+    /// TenantSchedules.
+    pub tenants: Store<Watched<TenantSchedule>>,
+    /// Connectors.
+    pub connectors: Store<Watched<Connector>>,
+    /// Reconcile this TenantSchedule.
+    pub trigger_tenant: Trigger<TenantSchedule>,
+    /// Reconcile this Connector.
+    pub trigger_connector: Trigger<Connector>,
+}
+
+/// All caches.
+#[derive(Clone, Default)]
+pub struct Fleet {
+    /// One for each watched namespace, or one for all.
+    pub scopes: Vec<Scope>,
+}
+
+impl Fleet {
+    /// Whether objects of a namespace are watched.
+    #[must_use]
+    pub fn watches(&self, namespace: &str) -> bool {
+        self.scope(namespace).is_some()
+    }
+
+    /// Waits until every cache holds the first full list.
+    pub async fn ready(&self) {
+        for scope in &self.scopes {
+            // An error means that the watch has ended, and with it the process.
+            let _ended = scope.tenants.wait_until_ready().await;
+            let _ended = scope.connectors.wait_until_ready().await;
+        }
+    }
+
+    /// The Connector of a name, if it is there and not being deleted.
+    #[must_use]
+    pub fn connector(&self, namespace: &str, name: &str) -> Option<Connector> {
+        let reference = ObjectRef::<Watched<Connector>>::new(name).within(namespace);
+        let found = self.scope(namespace)?.connectors.get(&reference)?;
+        found.0.as_ref().ok().filter(|object| object.meta().deletion_timestamp.is_none()).cloned()
+    }
+
+    /// Whether there is an object of that name, readable or not.
+    #[must_use]
+    pub fn has_connector(&self, namespace: &str, name: &str) -> bool {
+        let reference = ObjectRef::<Watched<Connector>>::new(name).within(namespace);
+        self.scope(namespace).is_some_and(|scope| scope.connectors.get(&reference).is_some())
+    }
+
+    /// Every readable Connector.
+    #[must_use]
+    pub fn connectors(&self) -> Vec<Arc<Watched<Connector>>> {
+        self.scopes.iter().flat_map(|scope| scope.connectors.state()).filter(|object| object.0.is_ok()).collect()
+    }
+
+    /// Every readable TenantSchedule.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<Arc<Watched<TenantSchedule>>> {
+        self.scopes.iter().flat_map(|scope| scope.tenants.state()).filter(|object| object.0.is_ok()).collect()
+    }
+
+    /// The tenant's TenantSchedule in a namespace, if one is there and not being deleted. Of two the one that is ready:
+    /// the other is in conflict with it.
+    #[must_use]
+    pub fn tenant(&self, namespace: &str, tenant: &TenantId) -> Option<TenantSchedule> {
+        let of_tenant = |object: &Watched<TenantSchedule>| {
+            object.namespace().as_deref() == Some(namespace)
+                && object.meta().deletion_timestamp.is_none()
+                && object.0.as_ref().is_ok_and(|object| &object.spec.tenant_id == tenant)
+        };
+        let found = self.scope(namespace)?.tenants.state_filter(of_tenant);
+        found.first().and_then(|object| object.0.as_ref().ok()).cloned()
+    }
+
+    /// Reconciles an object soon.
+    pub fn trigger(&self, key: &ObjectKey) {
+        let Some(scope) = self.scope(&key.namespace) else { return };
+        // A closed queue means that the controller has ended, and with it the process.
+        let _closed = match key.kind {
+            Kind::TenantSchedule => {
+                scope.trigger_tenant.send(ObjectRef::new(&key.name).within(&key.namespace)).is_err()
+            }
+            Kind::Connector => scope.trigger_connector.send(ObjectRef::new(&key.name).within(&key.namespace)).is_err(),
+        };
+    }
+
+    /// Reconciles the tenant's Connectors of a namespace soon.
+    pub fn trigger_connectors_of(&self, namespace: &str, tenant: &TenantId) {
+        let Some(scope) = self.scope(namespace) else { return };
+        let of_tenant = |object: &Watched<Connector>| {
+            object.namespace().as_deref() == Some(namespace)
+                && object.0.as_ref().is_ok_and(|object| &object.spec.tenant_id == tenant)
+        };
+        for object in scope.connectors.state_filter(of_tenant) {
+            let _closed = scope.trigger_connector.send(ObjectRef::from_obj(&*object)).is_err();
+        }
+    }
+
+    fn scope(&self, namespace: &str) -> Option<&Scope> {
+        self.scopes.iter().find(|scope| scope.namespace.as_deref().is_none_or(|watched| watched == namespace))
+    }
+}

@@ -1,0 +1,206 @@
+//! The real world behind the seam: Kubernetes API, store and Temporal, each call with a deadline and no retries of its own
+//! (a reconcile is repeated whole, with back-off). Decides nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    core::{DynamicObject, PartialObjectMeta},
+    discovery::ApiResource,
+};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::{
+    dependencies::Dependencies,
+    error::{Dependency, Error},
+    world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
+};
+use crate::{
+    crd::{Connector, GROUP, SCHEDULE_FINALIZER, TenantSchedule, VERSION},
+    metrics::Metrics,
+    model::config::SecretFields,
+    store::{self, Store},
+    temporal::{self, Temporal},
+};
+
+/// Deadline of one call to the API server; kube has none of its own, a hung one would hold an object for ever
+/// (reliability-performance, finding 3).
+pub const KUBERNETES_DEADLINE: Duration = Duration::from_secs(10);
+/// Deadline of one call to the store.
+const STORE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The connection to Temporal, once there is one.
+pub type TemporalSlot = watch::Receiver<Option<Temporal>>;
+
+/// The real world.
+pub struct LiveWorld {
+    /// The API server.
+    pub client: Client,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Temporal, once connected.
+    pub temporal: TemporalSlot,
+    /// Told how every call went.
+    pub dependencies: Dependencies,
+    /// Counts status writes.
+    pub metrics: Metrics,
+}
+
+#[async_trait]
+impl World for LiveWorld {
+    async fn call(&self, request: Request) -> Reply {
+        let (dependency, reply) = match request {
+            Request::PutTenant(_)
+            | Request::RemoveTenant(..)
+            | Request::TenantClaim(_)
+            | Request::PutConnector(_)
+            | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
+            Request::DescribeSchedule(_)
+            | Request::CreateSchedule(_)
+            | Request::UpdateSchedule(..)
+            | Request::DeleteSchedule(_)
+            | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
+            Request::GetSecret { .. }
+            | Request::AddFinalizer(_)
+            | Request::RemoveFinalizer(_)
+            | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
+        };
+        self.dependencies.observe(dependency, &reply);
+        reply
+    }
+}
+
+impl LiveWorld {
+    async fn store(&self, request: Request) -> Reply {
+        let store = &self.store;
+        let answer = async {
+            Ok(match request {
+                Request::PutTenant(tenant) => Answer::Claim(store.put_tenant(&tenant).await?),
+                Request::TenantClaim(tenant) => Answer::Claimant(store.tenant_claim(&tenant).await?),
+                Request::PutConnector(connector) => Answer::Connector(Box::new(store.put_connector(&connector).await?)),
+                Request::RemoveTenant(tenant, owner) => {
+                    store.remove_tenant(&tenant, &owner).await?;
+                    Answer::Done
+                }
+                Request::RemoveConnector(tenant, connector) => {
+                    store.remove_connector(&tenant, &connector).await?;
+                    Answer::Done
+                }
+                _ => unreachable!("`call` sends requests of the store only"),
+            })
+        };
+        let late = store::Error::Unavailable { attempted: "answer", code: "deadline".to_owned() };
+        tokio::time::timeout(STORE_DEADLINE, answer).await.unwrap_or(Err(late)).map_err(Error::Store)
+    }
+
+    async fn temporal(&self, request: Request) -> Reply {
+        let connected = self.temporal.borrow().clone();
+        let Some(temporal) = connected else {
+            let code = "not connected yet".to_owned();
+            return Err(Error::Temporal(temporal::Error::Unavailable { attempted: "connect", code }));
+        };
+        let answer = async {
+            Ok(match request {
+                Request::DescribeSchedule(id) => Answer::Schedule(temporal.describe_schedule(&id).await?.map(Box::new)),
+                Request::CreateSchedule(wanted) => Answer::Started(temporal.create_schedule(&wanted).await?),
+                Request::UpdateSchedule(wanted, token) => {
+                    temporal.update_schedule(&wanted, &token).await?;
+                    Answer::Done
+                }
+                Request::DeleteSchedule(id) => {
+                    temporal.delete_schedule(&id).await?;
+                    Answer::Done
+                }
+                Request::StartWorkflow(start) => Answer::Started(
+                    temporal.start_workflow(start.workflow_type, &start.workflow_id, &start.input, start.reuse).await?,
+                ),
+                _ => unreachable!("`call` sends requests of Temporal only"),
+            })
+        };
+        answer.await.map_err(Error::Temporal)
+    }
+
+    async fn kubernetes(&self, request: Request) -> Reply {
+        match request {
+            Request::GetSecret { namespace, name } => self.secret(&namespace, &name).await,
+            Request::AddFinalizer(key) => self.finalizer(&key, true).await,
+            Request::RemoveFinalizer(key) => self.finalizer(&key, false).await,
+            Request::ApplyStatus(key, part) => self.apply_status(&key, part).await,
+            _ => unreachable!("`call` sends requests of Kubernetes only"),
+        }
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Reply {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let found = deadline("get a Secret", api.get_opt(name)).await?;
+        Ok(Answer::Secret(found.map(|secret| {
+            let data = secret.data.unwrap_or_default().into_iter();
+            let text = data.filter_map(|(key, value)| Some((key, String::from_utf8(value.0).ok()?)));
+            SecretFields(text.collect())
+        })))
+    }
+
+    /// Reads the object afresh, so that a stale cache cannot undo another writer's finalizers.
+    async fn finalizer(&self, key: &ObjectKey, wanted: bool) -> Reply {
+        let api = self.objects(key);
+        let found: Option<PartialObjectMeta<DynamicObject>> =
+            deadline("get an object", api.get_metadata_opt(&key.name)).await?;
+        let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&key.uid)) else {
+            return Ok(Answer::Done);
+        };
+        let mut finalizers = found.metadata.finalizers.unwrap_or_default();
+        if finalizers.iter().any(|name| name == SCHEDULE_FINALIZER) == wanted {
+            return Ok(Answer::Done);
+        }
+        if wanted {
+            finalizers.push(SCHEDULE_FINALIZER.to_owned());
+        } else {
+            finalizers.retain(|name| name != SCHEDULE_FINALIZER);
+        }
+        let metadata = json!({"finalizers": finalizers, "resourceVersion": found.metadata.resource_version});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        deadline("patch finalizers", api.patch(&key.name, &PatchParams::default(), &patch)).await?;
+        Ok(Answer::Done)
+    }
+
+    async fn apply_status(&self, key: &ObjectKey, part: StatusPart) -> Reply {
+        let patch = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": key.kind.name(),
+            // Another life of the name must not get this one's status.
+            "metadata": {"name": key.name, "uid": key.uid},
+            "status": part.fields,
+        });
+        self.metrics.status_writes.inc();
+        let params = PatchParams::apply(part.manager).force();
+        let (api, patch) = (self.objects(key), Patch::Apply(&patch));
+        deadline("apply status", api.patch_status(&key.name, &params, &patch)).await?;
+        Ok(Answer::Done)
+    }
+
+    fn objects(&self, key: &ObjectKey) -> Api<DynamicObject> {
+        let resource = match key.kind {
+            Kind::TenantSchedule => ApiResource::erase::<TenantSchedule>(&()),
+            Kind::Connector => ApiResource::erase::<Connector>(&()),
+        };
+        Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+    }
+}
+
+/// Awaits a call to the API server with our deadline.
+///
+/// # Errors
+/// As the server answers; `deadline` when it does not.
+pub async fn deadline<T>(
+    attempted: &'static str,
+    answer: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(KUBERNETES_DEADLINE, answer).await {
+        Ok(answer) => answer.map_err(|error| Error::kubernetes(attempted, &error)),
+        Err(_) => Err(Error::deadline(attempted)),
+    }
+}

@@ -1,0 +1,191 @@
+//! When an observed status may be written: the API server takes some 190 status writes a second (reliability-performance,
+//! finding 8), a fleet has far more news than that (R40). Pure but for the clock it is handed.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::world::ObjectKey;
+use crate::crd::{
+    ConnectorStatus, LastSyncOutcome,
+    conditions::{CONNECTED, HEALTHY},
+};
+
+/// Status writes a second for all objects together: a quarter of what the API server takes.
+const RATE: f64 = 50.0;
+/// Saved up while nothing happens.
+const BURST: f64 = 100.0;
+/// Counters of one object move at most this often.
+const COUNTERS: SignedDuration = SignedDuration::from_secs(10);
+/// A run that changed nothing is shown at most this often, once the bucket runs low (R40).
+const QUIET: SignedDuration = SignedDuration::from_mins(15);
+/// A run this young is not shown yet: most end before, and cost one write instead of two (R40).
+const YOUNG: SignedDuration = SignedDuration::from_secs(2);
+
+/// How much a change matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// A condition or a result: at once.
+    Now,
+    /// Numbers of a run at work.
+    Counters,
+    /// A run that changed nothing.
+    Quiet,
+}
+
+/// How much the change between two statuses of a Connector matters.
+#[must_use]
+pub fn urgency(before: &ConnectorStatus, after: &ConnectorStatus) -> Urgency {
+    let verdict = |status: &ConnectorStatus, of: &str| {
+        let found = status.conditions.iter().find(|condition| condition.type_ == of);
+        found.map(|condition| (condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+    };
+    let turned = [CONNECTED, HEALTHY].iter().any(|of| verdict(before, of) != verdict(after, of));
+    if turned || before.connection.is_none() {
+        return Urgency::Now;
+    }
+    match &after.last_sync {
+        Some(ended) if before.last_sync.as_ref() != Some(ended) => {
+            let quiet = ended.outcome == LastSyncOutcome::Complete
+                && ended.records_written == 0
+                && ended.errors_count == 0
+                && before.progress.is_none();
+            if quiet { Urgency::Quiet } else { Urgency::Now }
+        }
+        _ => Urgency::Counters,
+    }
+}
+
+/// The bucket and when each object was last written.
+#[derive(Debug)]
+pub struct Pace {
+    tokens: f64,
+    filled_at: Timestamp,
+    written: HashMap<ObjectKey, Timestamp>,
+}
+
+impl Pace {
+    /// Full.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        Self { tokens: BURST, filled_at: now, written: HashMap::new() }
+    }
+
+    /// Whether it may be written now; `run_started_at` of a run at work. Takes a token if so.
+    pub fn may_write(
+        &mut self,
+        key: &ObjectKey,
+        urgency: Urgency,
+        run_started_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> bool {
+        self.fill(now);
+        let rested = self.written.get(key).map(|at| now.duration_since(*at));
+        let due = match urgency {
+            Urgency::Now => true,
+            Urgency::Counters => {
+                let old_enough = run_started_at
+                    .is_none_or(|at| now.duration_since(at) >= if self.is_low() { COUNTERS } else { YOUNG });
+                old_enough && rested.is_none_or(|rested| rested >= COUNTERS)
+            }
+            Urgency::Quiet => !self.is_low() || rested.is_none_or(|rested| rested >= QUIET),
+        };
+        if !due || self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        self.written.insert(key.clone(), now);
+        true
+    }
+
+    /// The object is gone.
+    pub fn forget_all_but(&mut self, keep: impl Fn(&ObjectKey) -> bool) {
+        self.written.retain(|key, _| keep(key));
+    }
+
+    fn is_low(&self) -> bool {
+        self.tokens < BURST / 2.0
+    }
+
+    fn fill(&mut self, now: Timestamp) {
+        let passed = Duration::try_from(now.duration_since(self.filled_at)).unwrap_or_default();
+        self.tokens = (self.tokens + passed.as_secs_f64() * RATE).min(BURST);
+        self.filled_at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::world::Kind;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey { kind: Kind::Connector, namespace: "acme".to_owned(), name: name.to_owned(), uid: "1".to_owned() }
+    }
+
+    fn start() -> Timestamp {
+        "2026-11-23T01:00:00Z".parse().expect("timestamp")
+    }
+
+    fn after(seconds: i64) -> Timestamp {
+        start() + SignedDuration::from_secs(seconds)
+    }
+
+    #[test]
+    fn counters_move_every_ten_seconds_and_a_young_run_is_not_shown() {
+        let mut pace = Pace::new(start());
+        assert!(!pace.may_write(&key("a"), Urgency::Counters, Some(start()), after(1)));
+        assert!(pace.may_write(&key("a"), Urgency::Counters, Some(start()), after(2)));
+        assert!(!pace.may_write(&key("a"), Urgency::Counters, Some(start()), after(11)));
+        assert!(pace.may_write(&key("a"), Urgency::Counters, Some(start()), after(12)));
+        assert!(pace.may_write(&key("a"), Urgency::Now, Some(start()), after(12)), "a condition never waits its turn");
+    }
+
+    #[test]
+    fn the_fleet_never_writes_faster_than_the_bucket_fills() {
+        let mut pace = Pace::new(start());
+        let mut written = |second| {
+            (0..1_000).filter(|n| pace.may_write(&key(&n.to_string()), Urgency::Now, None, after(second))).count()
+        };
+        assert_eq!((written(0), written(1), written(2)), (100, 50, 50));
+    }
+
+    #[test]
+    fn runs_that_changed_nothing_wait_while_the_bucket_is_low() {
+        let mut pace = Pace::new(start());
+        assert!(pace.may_write(&key("a"), Urgency::Quiet, None, after(0)));
+        for n in 0..60 {
+            assert!(pace.may_write(&key(&n.to_string()), Urgency::Now, None, after(0)));
+        }
+        assert!(!pace.may_write(&key("a"), Urgency::Quiet, None, after(0)));
+        assert!(pace.may_write(&key("a"), Urgency::Quiet, None, after(10)), "filled again");
+    }
+
+    #[test]
+    fn results_are_urgent_and_quiet_runs_are_not() {
+        let ended = |records_written| ConnectorStatus {
+            connection: Some(crate::crd::Connection {
+                status: crate::crd::ConnectionState::Connected,
+                checked_at: None,
+                account_id: None,
+            }),
+            last_sync: Some(crate::crd::LastSync {
+                workflow_id: format!("run {records_written}"),
+                start_time: super::super::status_part::time(start()),
+                end_time: None,
+                outcome: LastSyncOutcome::Complete,
+                records_processed: 0,
+                records_written,
+                records_unchanged: 0,
+                errors_count: 0,
+                failed_batches: 0,
+                error: None,
+            }),
+            ..ConnectorStatus::default()
+        };
+        assert_eq!(urgency(&ConnectorStatus::default(), &ended(0)), Urgency::Now, "the first observation");
+        assert_eq!(urgency(&ended(7), &ended(0)), Urgency::Quiet);
+        assert_eq!(urgency(&ended(0), &ended(7)), Urgency::Now);
+        assert_eq!(urgency(&ended(0), &ended(0)), Urgency::Counters);
+    }
+}
