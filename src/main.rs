@@ -8,6 +8,7 @@ use gtm_sync::{
     credentials::{Envelope, Sealer, seal::generate_identity},
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
+    operator,
     settings::{LogSettings, OperatorSettings, StoreSettings, WorkerSettings},
     store, telemetry, worker,
 };
@@ -69,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry::start(&arguments.log)?;
     rustls::crypto::ring::default_provider().install_default().ok();
     match arguments.command {
-        Command::Operator(settings) => Ok(drop(settings)),
+        Command::Operator(settings) => operator::run(*settings, stop_signal()?).await,
         Command::Worker(settings) => worker::run(*settings, stop_signal()?).await,
         Command::Migrate(settings) => Ok(store::open(&settings.database_url).await?.migrate().await?),
         Command::Crds { directory, check } => generate(&directory, check),
@@ -100,7 +101,10 @@ fn print(output: &str) {
 
 fn generate(directory: &Path, check: bool) -> anyhow::Result<()> {
     if !check {
-        return Ok(crd::generate::write(directory)?.iter().for_each(|path| print(&path.display().to_string())));
+        for path in crd::generate::write(directory)? {
+            print(&path.display().to_string());
+        }
+        return Ok(());
     }
     let stale = crd::generate::stale(directory);
     anyhow::ensure!(stale.is_empty(), "stale: {stale:?}; run `cargo xtask generate`");

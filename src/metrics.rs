@@ -66,7 +66,11 @@ impl Metrics {
         registry.register("status_writes", "Status patches sent", self.status_writes.clone());
         registry.register("crd_missing", "Whether a CRD is missing", self.crd_missing.clone());
         registry.register("activities", "Activity attempts ended, by activity and result", self.activities.clone());
-        registry.register("records_processed", "Records written, unchanged or rejected", self.records_processed.clone());
+        registry.register(
+            "records_processed",
+            "Records written, unchanged or rejected",
+            self.records_processed.clone(),
+        );
         registry.register("records_rejected", "Records that became dead letters", self.records_rejected.clone());
         Arc::new(registry)
     }

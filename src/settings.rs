@@ -117,7 +117,7 @@ pub struct WorkerSettings {
     /// Private addresses that connectors may dial, `host`, `host:port` or CIDR, comma-separated. Default: none.
     #[arg(long, env = "GTM_ALLOWED_PRIVATE_HOSTS", value_delimiter = ',')]
     pub allowed_private_hosts: Vec<String>,
-    /// Extra CA certificates (PEM file) for sources, beside the platform's.
+    /// Extra CA certificates (PEM file) for sources, beside Mozilla's, which are built in.
     #[arg(long, env = "GTM_SOURCE_CA_FILE")]
     pub source_ca_file: Option<PathBuf>,
     /// How long activities may go on after SIGTERM, in seconds; below the pod's grace period.

@@ -6,7 +6,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use temporalio_sdk::{
     Runtime, Worker, WorkerOptions,
-    runtime::{RuntimeOptions, WorkflowErrorType, worker_tuner::{FixedSizeSlotSupplier, TunerHolder}},
+    runtime::{
+        RuntimeOptions, WorkflowErrorType,
+        worker_tuner::{FixedSizeSlotSupplier, TunerHolder},
+    },
 };
 use tokio::sync::watch;
 

@@ -1,10 +1,13 @@
-//! `gtm-simulators`: a simulated vendor as a process, for the demo and for scripts.
+//! `gtm-simulators`: a simulated vendor as a process, and the checker as a command, for the demo and for scripts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use simulators::hubspot::{Limits, OauthOptions, Options, Simulator};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use simulators::{
+    checker::{Report, Source, Target, check},
+    hubspot::{Limits, OauthOptions, Options, Simulator},
+};
 
 /// Simulated vendors' clouds, and the checker that compares them with the store.
 #[derive(Debug, Parser)]
@@ -18,6 +21,38 @@ struct Cli {
 enum Command {
     /// Serve a seeded HubSpot account until interrupted.
     Hubspot(HubspotArgs),
+    /// Compare a simulator with a store at rest; exits 1 when something is wrong, 2 when it cannot compare.
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Base URL of the simulator, http://host:port.
+    #[arg(long)]
+    simulator: String,
+    /// The store: postgres://user@host/database (without TLS) or sqlite:PATH.
+    #[arg(long, env = "GTM_DATABASE_URL", hide_env_values = true)]
+    database: String,
+    /// Whose rows.
+    #[arg(long)]
+    tenant: String,
+    /// Whose rows: the Connector's name.
+    #[arg(long)]
+    connector: String,
+    /// Compare only these streams, e.g. `contacts,deals`.
+    #[arg(long, value_delimiter = ',')]
+    streams: Vec<String>,
+    /// How to print the report.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs: one JSON document.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -70,11 +105,33 @@ struct HubspotArgs {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    match Cli::parse().command {
-        Command::Hubspot(args) => serve_hubspot(args).await,
-    }
+    let ended = match Cli::parse().command {
+        Command::Hubspot(args) => serve_hubspot(args).await.map(|()| ExitCode::SUCCESS),
+        Command::Check(args) => compare(args).await,
+    };
+    ended.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::from(2)
+    })
+}
+
+async fn compare(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let target =
+        Target { database: args.database, tenant: args.tenant, connector: args.connector, streams: args.streams };
+    let report = check(&Source::Url(args.simulator), &target).await?;
+    print(&report, args.output).context("cannot print the report")?;
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(report: &Report, output: Output) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Text => report.to_string(),
+        Output::Json => serde_json::to_string_pretty(report)?,
+    };
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
 }
 
 async fn serve_hubspot(args: HubspotArgs) -> anyhow::Result<()> {

@@ -140,4 +140,3 @@ impl Budget for StoreBudget {
 fn store_key(key: &Key) -> BudgetKey {
     BudgetKey { system: key.system, account_id: key.account_id.clone(), class: key.class }
 }
-

@@ -138,11 +138,9 @@ async fn stage(
     let current = load.current.min(load.streams.len().saturating_sub(1));
     let entity_type = load.streams.get(current).map(|stream| stream.name.clone()).unwrap_or_default();
     let record_count = batch.record_count();
-    let staged =
-        NewStaged { seq: input.seq, next: load, entity_type, payload: batch.finish(), record_count };
+    let staged = NewStaged { seq: input.seq, next: load, entity_type, payload: batch.finish(), record_count };
     let lease = &input.lease;
-    let staged_id =
-        attempt.patiently(|| activities.store.stage(lease, &staged)).await.map_err(failure::of_store)?;
+    let staged_id = attempt.patiently(|| activities.store.stage(lease, &staged)).await.map_err(failure::of_store)?;
     Ok(SyncBatchResult::Staged(Staged {
         staged_id,
         seq: input.seq,

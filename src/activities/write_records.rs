@@ -49,8 +49,6 @@ fn add(done: &mut WriteRecordsResult, applied: Applied, activities: &Activities)
 fn rejected(error: &store::Error, batch: &StagedRef, done: WriteRecordsResult) -> ActivityError {
     let failed: Vec<FailedRecord> = done.failed;
     let details = RejectedBatch { batch: batch.clone(), error: error.to_string(), stats: done.stats, failed };
-    let failure = ApplicationFailure::builder(error.clone())
-        .type_name(failures::REJECTED.to_owned())
-        .details(details);
+    let failure = ApplicationFailure::builder(error.clone()).type_name(failures::REJECTED.to_owned()).details(details);
     ActivityError::Application(Box::new(failure.build()))
 }

@@ -24,6 +24,9 @@ pub use guard::{AllowedHosts, InvalidEntry};
 
 use super::Error;
 
+/// A server may say any number; after a day we ask again (quotas of the vendors we know last no longer).
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
+
 /// How the client behaves; the defaults are for production, tests shorten them.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
@@ -79,8 +82,8 @@ impl SettingsError {
     }
 }
 
-/// The body of a request.
-#[derive(Debug, Clone)]
+/// The body of a request. Debug shows no content.
+#[derive(Clone)]
 pub enum Body<'a> {
     /// None.
     Empty,
@@ -88,6 +91,16 @@ pub enum Body<'a> {
     Json(Vec<u8>),
     /// Form fields; they may be secrets and are never logged.
     Form(&'a [(&'a str, &'a str)]),
+}
+
+impl std::fmt::Debug for Body<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Empty => "Empty",
+            Self::Json(_) => "Json(..)",
+            Self::Form(_) => "Form(..)",
+        })
+    }
 }
 
 /// One request.
@@ -107,8 +120,8 @@ pub struct Request<'a> {
     pub retry: Option<fn(StatusCode) -> bool>,
 }
 
-/// A complete answer.
-#[derive(Debug, Clone)]
+/// A complete answer. Debug shows its status only: the rest may be records or tokens.
+#[derive(Clone)]
 pub struct Response {
     /// Its status.
     pub status: StatusCode,
@@ -116,6 +129,12 @@ pub struct Response {
     pub headers: HeaderMap,
     /// Its body, decompressed.
     pub body: Vec<u8>,
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Response").field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Response {
@@ -137,15 +156,15 @@ impl Response {
         self.header(name)?.trim().parse().ok()
     }
 
-    /// `Retry-After` as a duration: seconds, or a date measured against the server's own clock.
+    /// `Retry-After` as a duration: seconds, or a date measured against the server's own clock; at most a day.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         let text = self.header("retry-after")?.trim();
         if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
+            return Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
         }
         let until = parse_http_date(text)?.duration_since(self.date()?);
-        Some(Duration::try_from(until).unwrap_or(Duration::ZERO))
+        Some(Duration::try_from(until).unwrap_or(Duration::ZERO).min(MAX_RETRY_AFTER))
     }
 }
 
@@ -314,12 +333,12 @@ fn transport_failure(request: &Request<'_>, error: &reqwest::Error) -> Failure {
 fn in_chain<E: StdError + 'static>(outer: &(dyn StdError + 'static)) -> bool {
     let mut next = Some(outer);
     while let Some(error) = next {
-        // io::Error shows the source of what it wraps, not the wrapped error itself.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<E>() || wrapped.is_some_and(|inner| inner.is::<E>()) {
+        if error.is::<E>() {
             return true;
         }
-        next = error.source();
+        // io::Error shows the source of what it wraps, not the wrapped error itself.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = wrapped.map(|wrapped| wrapped as &(dyn StdError + 'static)).or_else(|| error.source());
     }
     false
 }

@@ -9,7 +9,9 @@ use temporalio_common::{
     data_converters::{RawValue, TemporalDeserializable},
     error::ApplicationFailure,
 };
-use temporalio_workflow::{ActivityOptions, RetryPolicy, TimerResult, WorkflowCancellationToken, WorkflowContext, WorkflowTermination};
+use temporalio_workflow::{
+    ActivityOptions, RetryPolicy, TimerResult, WorkflowCancellationToken, WorkflowContext, WorkflowTermination,
+};
 
 use super::fault::Fault;
 use crate::contract::{
@@ -21,7 +23,6 @@ use crate::contract::{
 pub(super) fn failure(type_name: &str, message: String) -> WorkflowTermination {
     ApplicationFailure::builder(message).type_name(type_name.to_owned()).non_retryable(true).build().into()
 }
-
 
 /// The workflow's one argument. Unknown fields are ignored; a missing argument, field or wrong type ends the execution
 /// at once: returned as a conversion error it would fail the task and be retried for ever.

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
-use temporalio_workflow::{ContinueAsNewOptions, WorkflowContext, WorkflowContextView, WorkflowResult, workflows::join};
+use temporalio_workflow::{
+    ContinueAsNewOptions, WorkflowContext, WorkflowContextView, WorkflowResult, workflows::join,
+};
 
 use super::{
     calls::{self, Patience, call, parse_input, sync_activity},

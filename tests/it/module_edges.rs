@@ -21,7 +21,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("temporal", vec!["contract", "base"]),
         ("activities", vec!["contract", "model", "connectors", "credentials", "store", "temporal", "base"]),
         ("operator", vec!["crd", "contract", "model", "credentials", "temporal", "store", "base"]),
-        ("worker", vec!["workflows", "activities", "connectors", "contract", "credentials", "store", "temporal", "base"]),
+        (
+            "worker",
+            vec!["workflows", "activities", "connectors", "contract", "credentials", "store", "temporal", "base"],
+        ),
     ])
 }
 

@@ -1,5 +1,11 @@
 //! Services that tests need, as `cargo xtask test` starts and names them; a fresh namespace, schema or file for each test.
-#![allow(dead_code, missing_docs, clippy::disallowed_methods, reason = "shared by several test binaries")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "shared by several test binaries"
+)]
 
 pub mod proxy;
 pub mod stack;

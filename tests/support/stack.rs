@@ -19,9 +19,7 @@ use gtm_sync::{
 use serde_json::Value;
 use temporalio_client::{
     Client, UntypedQuery, UntypedWorkflow, WorkflowFetchHistoryOptions, WorkflowGetResultOptions, WorkflowQueryOptions,
-    errors::WorkflowGetResultError,
-    grpc::WorkflowService as _,
-    tonic::IntoRequest as _,
+    errors::WorkflowGetResultError, grpc::WorkflowService as _, tonic::IntoRequest as _,
 };
 use temporalio_common::{
     data_converters::RawValue,
@@ -237,7 +235,8 @@ impl Stack {
     /// Waits for a workflow's end.
     pub async fn end(&self, id: &str) -> Ended {
         let handle = self.client.get_workflow_handle::<UntypedWorkflow>(id);
-        let result = tokio::time::timeout(Duration::from_secs(240), handle.get_result(WorkflowGetResultOptions::default()));
+        let result =
+            tokio::time::timeout(Duration::from_secs(240), handle.get_result(WorkflowGetResultOptions::default()));
         match result.await.unwrap_or_else(|_| panic!("{id} did not end; log:\n{}", self.log_tail())) {
             Ok(raw) => Ended::Completed(json(&raw)),
             Err(WorkflowGetResultError::Failed(error)) => match *error {
@@ -265,15 +264,14 @@ impl Stack {
         tokio::time::timeout(Duration::from_secs(10), answer).await.ok()?.ok().map(|raw| json(&raw))
     }
 
-    /// A history as the server keeps it, one Debug text an event, and the size of its largest payload in bytes.
+    /// A history as the server keeps it, as text, and the size of its largest event in bytes.
     pub async fn history(&self, id: &str) -> (String, usize) {
         let handle = self.client.get_workflow_handle::<UntypedWorkflow>(id);
-        let history = handle.fetch_history(WorkflowFetchHistoryOptions::default()).await.expect("history");
-        let events = history.into_events();
-        let sizes = events.iter().map(|event| serde_json::to_vec(event).map_or(0, |bytes| bytes.len()));
-        let largest = sizes.max().unwrap_or(0);
-        let text = events.iter().map(|event| format!("{}\n", String::from_utf8_lossy(&encode(event))));
-        (text.collect(), largest)
+        let history = handle.fetch_history(WorkflowFetchHistoryOptions::default());
+        let events: Vec<Vec<u8>> =
+            history.into_events().await.expect("history").iter().map(prost::Message::encode_to_vec).collect();
+        let largest = events.iter().map(Vec::len).max().unwrap_or(0);
+        (events.iter().map(|event| String::from_utf8_lossy(event) + "\n").collect(), largest)
     }
 
     pub fn log_tail(&self) -> String {
@@ -285,11 +283,6 @@ impl Stack {
     pub fn file(&self, name: &str) -> &Path {
         Box::leak(self.directory.path().join(name).into_boxed_path())
     }
-}
-
-fn encode(event: &temporalio_common::protos::temporal::api::history::v1::HistoryEvent) -> Vec<u8> {
-    use temporalio_common::protos::prost::Message as _;
-    event.encode_to_vec()
 }
 
 fn json(raw: &RawValue) -> Value {

@@ -21,6 +21,8 @@ mod request;
 mod search;
 mod server;
 mod state;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod vocabulary;
 mod write;

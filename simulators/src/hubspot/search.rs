@@ -19,7 +19,7 @@ const MAX_GROUPS: usize = 5;
 const MAX_FILTERS_PER_GROUP: usize = 10;
 const MAX_FILTERS: usize = 25;
 /// Longest body of a search request, in characters (same guide).
-const MAX_BODY_BYTES: usize = 18_000;
+const MAX_BODY_BYTES: usize = 3_000;
 
 /// A search, checked.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ pub struct Truth {
     pub stream: String,
     /// The vendor's id; for a stage `{pipeline}:{stage}`.
     pub id: String,
-    /// The time of the last change, archiving included.
+    /// The time of the last change, archiving included; for a merged record that of its winner.
     pub updated_at: Timestamp,
     /// When it was archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,7 +123,7 @@ impl Account {
         Some(Truth {
             stream: kind.plural().to_owned(),
             id: id_of(index).to_string(),
-            updated_at: at(header.updated_ms),
+            updated_at: at(self.changed_ms(key)),
             archived_at: if let Life::Archived(archived) = header.life { Some(at(archived)) } else { None },
             merged_into: if let Life::Merged(into, _) = header.life { Some(id_of(into).to_string()) } else { None },
             visible_from: self.records.visible_from(key).map(at),
@@ -134,6 +134,15 @@ impl Account {
                 self.records.is_live(shown(company)) && self.records.is_visible(shown(company), now_ms)
             }),
         })
+    }
+
+    /// For a merged record: when its winner last changed, because only the winner tells of the merge.
+    fn changed_ms(&self, key: Key) -> i64 {
+        let of = |key| self.records.header(key).map_or(0, |header| header.updated_ms);
+        match self.records.header(key).map(|header| header.life) {
+            Some(Life::Merged(into, merged_ms)) => merged_ms.max(of((key.0, into))),
+            _ => of(key),
+        }
     }
 
     fn all_properties(&self, key: Key) -> BTreeMap<String, String> {

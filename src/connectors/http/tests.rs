@@ -170,6 +170,7 @@ fn retry_after_is_seconds_or_a_date_by_the_servers_own_clock() {
     assert_eq!(with(&[("retry-after", "Mon, 23 Nov 2026 01:01:30 GMT"), date]), Some(Duration::from_secs(90)));
     assert_eq!(with(&[("retry-after", "Mon, 23 Nov 2026 00:59:00 GMT"), date]), Some(Duration::ZERO));
     assert_eq!((with(&[date]), with(&[("retry-after", "soon")])), (None, None));
+    assert_eq!(with(&[("retry-after", "18446744073709551615")]), Some(Duration::from_secs(86_400)));
 }
 
 #[test]
@@ -177,6 +178,9 @@ fn a_ca_file_without_certificates_is_refused_and_secrets_are_not_shown() {
     let with_ca = |pem: &[u8]| HttpClient::new(HttpSettings { extra_ca_pem: Some(pem.to_vec()), ..settings(&[]) });
     assert!(matches!(with_ca(b"not pem"), Err(SettingsError::CaFile)));
     assert_eq!(format!("{:?}", Secret::new("canary")), "Secret(..)");
+    let form = [("client_secret", "canary")];
+    let shown = format!("{:?}", Request { body: Body::Form(&form), ..get("https://x.example/".parse().expect("url")) });
+    assert!(!shown.contains("canary"), "{shown}");
 }
 
 #[test]
@@ -184,4 +188,48 @@ fn clients_do_not_come_back_in_step() {
     let waits: Vec<_> = (0..100).map(|_| jittered(Duration::from_secs(2))).collect();
     assert!(waits.iter().all(|wait| (Duration::from_secs(1)..=Duration::from_secs(2)).contains(wait)));
     assert!(waits.iter().collect::<std::collections::HashSet<_>>().len() > 50, "spread");
+}
+
+/// Answers one TLS connection with `204` under a certificate for `localhost`; gives the CA's PEM and the port.
+fn serve_tls_once() -> (String, u16) {
+    use std::io::{Read as _, Write as _};
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().expect("key");
+    let ca_pem = authority.self_signed(&authority_key).expect("certificate").pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().expect("key");
+    let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("name");
+    let leaf = leaf.signed_by(&key, &issuer).expect("certificate");
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key.serialize_der().try_into().expect("key"))
+        .expect("certificate and key");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("address").port();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let mut connection = rustls::ServerConnection::new(Arc::new(config)).expect("connection");
+        let mut stream = rustls::Stream::new(&mut connection, &mut socket);
+        // A client that does not trust us ends here: that is its answer.
+        if stream.read(&mut [0; 4_096]).is_ok() {
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("written");
+        }
+    });
+    (ca_pem, port)
+}
+
+#[tokio::test]
+async fn an_extra_ca_is_trusted_and_without_it_the_server_is_not() {
+    for trusted in [true, false] {
+        let (ca_pem, port) = serve_tls_once();
+        let extra_ca_pem = trusted.then(|| ca_pem.into_bytes());
+        let client = HttpClient::new(HttpSettings { extra_ca_pem, ..settings(&["localhost"]) }).expect("settings");
+        let url = format!("https://localhost:{port}/").parse().expect("url");
+        let answer = client.send(Request { retry: None, ..get(url) }).await.map(|response| response.status.as_u16());
+        let refused = Err(Error::Unavailable { system: "hubspot", code: "TLS refused".to_owned() });
+        assert_eq!(answer, if trusted { Ok(204) } else { refused });
+    }
 }

@@ -27,8 +27,10 @@ const DAILY_WAIT: Duration = Duration::from_secs(3_600);
 const WINDOW_WAIT: Duration = Duration::from_secs(10);
 /// Wait after a 429 of a one-second window without `Retry-After`.
 const SECOND_WAIT: Duration = Duration::from_secs(1);
-/// Short 429s waited out in place for one request, before the next one becomes a result.
-const THROTTLES_IN_PLACE: u32 = 3;
+/// What a `Retry-After: 0` becomes: never a busy loop.
+const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+/// The longest window that headers may teach us; HubSpot's is ten seconds.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Attempts at an answer that is 200 and not JSON (a proxy's page, a cut-off body).
 const READ_ATTEMPTS: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(500);
@@ -115,7 +117,7 @@ impl Client {
     pub(super) async fn send(&self, call: &Call) -> Result<Response, Error> {
         let mut token = self.tokens.token().await?;
         let mut token_replaced = false;
-        let mut throttles = 0;
+        let mut waited = Duration::ZERO;
         loop {
             self.pacer(call.class).acquire().await?;
             let response = self.send_once(call, &token).await?;
@@ -129,10 +131,7 @@ impl Client {
                     token = self.tokens.replace(&token).await?;
                     token_replaced = true;
                 }
-                429 | MIGRATION_IN_PROGRESS | LOCKED => {
-                    throttles += 1;
-                    self.throttled(call, &response, throttles).await?;
-                }
+                429 | MIGRATION_IN_PROGRESS | LOCKED => waited += self.throttled(call, &response, waited).await?,
                 _ => return Err(refusal(call, &response)),
             }
         }
@@ -207,7 +206,7 @@ impl Client {
             && interval > 0
         {
             let requests = u32::try_from(max).unwrap_or(u32::MAX);
-            self.general.learn(Limit { requests, window: Duration::from_millis(interval) });
+            self.general.learn(Limit { requests, window: Duration::from_millis(interval).min(LONGEST_WINDOW) });
         }
         if let (Some(daily), Some(remaining)) = (number("daily"), number("daily-remaining"))
             && remaining <= daily.saturating_mul(self.reserve_percent.into()) / 100
@@ -219,8 +218,8 @@ impl Client {
         Ok(())
     }
 
-    /// Waits where that is short; tells everybody on the account either way.
-    async fn throttled(&self, call: &Call, response: &Response, throttles: u32) -> Result<(), Error> {
+    /// Tells everybody on the account to wait, and waits in place while all waits of this call stay short.
+    async fn throttled(&self, call: &Call, response: &Response, waited: Duration) -> Result<Duration, Error> {
         let policy = refusal_of(response).policy_name.filter(|name| is_code(name)).unwrap_or_default();
         let daily = policy.contains("DAILY");
         let default = match response.status.as_u16() {
@@ -230,15 +229,15 @@ impl Client {
             _ if call.class == Class::Search || policy.starts_with("SECOND") => SECOND_WAIT,
             _ => WINDOW_WAIT,
         };
-        let after = response.retry_after().unwrap_or(default);
+        let after = response.retry_after().unwrap_or(default).max(SHORTEST_WAIT);
         let kind = if daily { "QuotaExhausted" } else { "RateLimited" };
         let reason = if policy.is_empty() { kind.to_owned() } else { format!("{kind}: {policy}") };
         self.pacer(call.class).park(after, &reason).await?;
-        if after > MAX_WAIT_IN_PLACE || throttles > THROTTLES_IN_PLACE {
+        if waited + after > MAX_WAIT_IN_PLACE {
             return Err(Error::Throttled { system: SYSTEM, reason, after });
         }
         tokio::time::sleep(after).await;
-        Ok(())
+        Ok(after)
     }
 }
 
