@@ -63,7 +63,7 @@ impl Change<'_> {
         DeadLetter {
             batch: self.batch,
             observed_seq: self.observed_seq,
-            source_updated_at: self.row.source_updated_at,
+            source_updated_at: self.row.source_updated_at.filter(|&at| at >= EARLIEST),
             entity: Some(self.row.entity),
             source_id: Some(Cow::Owned(self.row.source_id.into_owned())),
             code: Cow::Owned(code),
@@ -74,6 +74,8 @@ impl Change<'_> {
     }
 }
 
+/// Year 1: before it neither store keeps a time in its columns, and such a one may be why the row was refused.
+const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 /// `payload_form` of a payload as the source served it.
 const SERVED: &str = "served";
 /// `payload_form` of a payload that is a staged batch.

@@ -215,6 +215,7 @@ pub struct ConnectionFound {
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
     match url.split_once(':') {
         Some(("sqlite", path)) => Ok(Arc::new(sqlite::SqliteStore::open(path).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PostgresStore::open(url).await?)),
         _ => Err(Error::Url),
     }
 }

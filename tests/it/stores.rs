@@ -47,6 +47,78 @@ impl Probe for Sqlite {
     fn payload_hex(&self) -> &'static str {
         "hex(payload)"
     }
+
+    async fn close(self: Box<Self>) {}
+}
+
+/// A store in a database of its own, dropped with the world.
+struct Postgres {
+    url: String,
+    name: String,
+    client: tokio_postgres::Client,
+}
+
+async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    client
+}
+
+/// The URL of another database of the same server.
+fn database_url(name: &str) -> String {
+    let mut url = url::Url::parse(&crate::support::postgres_url()).expect("a URL");
+    url.set_path(name);
+    url.to_string()
+}
+
+async fn fresh_database() -> Postgres {
+    let name = crate::support::fresh("store").replace('-', "_");
+    connect(&crate::support::postgres_url())
+        .await
+        .batch_execute(&format!("CREATE DATABASE {name}"))
+        .await
+        .expect("creates");
+    let url = database_url(&name);
+    let client = connect(&url).await;
+    client.batch_execute("SET search_path = gtm, canonical").await.expect("sets");
+    Postgres { url, name, client }
+}
+
+async fn postgres_world() -> World {
+    let database = fresh_database().await;
+    let store = store::open(&database.url).await.expect("opens");
+    assert_eq!(store.schema_version().await, Ok(0), "an empty database");
+    store.migrate().await.expect("migrates");
+    World { store, probe: Box::new(database) }
+}
+
+#[async_trait]
+impl Probe for Postgres {
+    async fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
+        let rows = self.client.query(sql, &[]).await.expect("queries");
+        rows.iter().map(|row| (0..row.len()).map(|place| row.get(place)).collect()).collect()
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.client.batch_execute(sql).await.expect("executes");
+    }
+
+    fn view(&self, table: &str) -> String {
+        format!("canonical.{table}")
+    }
+
+    fn rewritten(&self) -> &'static str {
+        "xmin"
+    }
+
+    fn payload_hex(&self) -> &'static str {
+        "encode(payload, 'hex')"
+    }
+
+    async fn close(self: Box<Self>) {
+        let drop = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        connect(&crate::support::postgres_url()).await.batch_execute(&drop).await.expect("drops");
+    }
 }
 
 macro_rules! conformance {
@@ -56,6 +128,17 @@ macro_rules! conformance {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     super::conformance::$group::$name(&super::sqlite_world().await).await;
+                }
+            )*)*
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                #[ignore = "needs postgres"]
+                async fn $name() {
+                    let world = super::postgres_world().await;
+                    super::conformance::$group::$name(&world).await;
+                    world.probe.close().await;
                 }
             )*)*
         }
@@ -132,5 +215,145 @@ conformance! {
         a_budget_is_shared_and_used_up_it_says_how_long_to_wait
         many_takers_together_get_no_more_than_the_limit
         a_parked_budget_stops_everybody_until_then
+    }
+}
+
+/// What only PostgreSQL promises.
+mod postgres_only {
+    use gtm_sync::{
+        model::{
+            entity::{ColumnType, Entity},
+            record::Cell,
+        },
+        store::{Error, Store as _, postgres::PostgresStore},
+    };
+
+    use super::{
+        conformance::world::{Probe as _, batch, contact, load_at},
+        fresh_database, postgres_world,
+    };
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn tables_and_views_have_the_columns_of_the_model_in_its_order() {
+        let world = postgres_world().await;
+        for entity in Entity::ALL {
+            let wanted: Vec<_> = entity
+                .columns()
+                .iter()
+                .map(|column| {
+                    let kind = match column.kind {
+                        ColumnType::Text => "text",
+                        ColumnType::Integer => "bigint",
+                        ColumnType::Decimal => "numeric",
+                        ColumnType::Boolean => "boolean",
+                        ColumnType::Timestamp => "timestamp with time zone",
+                        ColumnType::Date => "date",
+                        ColumnType::Json => "jsonb",
+                    };
+                    [column.name, kind].map(|text| Some(text.to_owned())).to_vec()
+                })
+                .collect();
+            let columns = |schema: &str| {
+                format!(
+                    "SELECT column_name::text, data_type::text FROM information_schema.columns
+                     WHERE table_schema = '{schema}' AND table_name = '{}' ORDER BY ordinal_position",
+                    entity.table()
+                )
+            };
+            let stored = world.probe.rows(&columns("gtm")).await;
+            assert_eq!(stored[stored.len() - wanted.len()..], wanted, "{}", entity.table());
+            let hidden = ["observed_seq", "payload_hash"];
+            let shown: Vec<_> =
+                stored.into_iter().filter(|row| !hidden.contains(&row[0].as_deref().unwrap_or(""))).collect();
+            assert_eq!(world.probe.rows(&columns("canonical")).await, shown, "view of {}", entity.table());
+        }
+        world.probe.close().await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn the_readers_role_reads_the_views_and_nothing_else() {
+        let world = postgres_world().await;
+        let may = |what: &str| format!("SELECT CAST(has_{what} AS TEXT)");
+        for (privilege, wanted) in [
+            ("schema_privilege('gtm_reader', 'canonical', 'USAGE'", "true"),
+            ("table_privilege('gtm_reader', 'canonical.contact', 'SELECT'", "true"),
+            ("table_privilege('gtm_reader', 'canonical.activity_link', 'SELECT'", "true"),
+            ("table_privilege('gtm_reader', 'canonical.contact', 'INSERT'", "false"),
+            ("schema_privilege('gtm_reader', 'gtm', 'USAGE'", "false"),
+            ("table_privilege('gtm_reader', 'gtm.credential', 'SELECT'", "false"),
+        ] {
+            assert_eq!(world.text(&may(&format!("{privilege})"))).await.as_deref(), Some(wanted), "{privilege}");
+        }
+        world.probe.close().await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn every_migration_is_safe_to_run_twice() {
+        let world = postgres_world().await;
+        for migration in ["0001_registry", "0002_data_path", "0003_canonical", "0004_views"] {
+            let path = format!("{}/src/store/postgres/migrations/{migration}.sql", env!("CARGO_MANIFEST_DIR"));
+            world.probe.execute(&std::fs::read_to_string(path).expect("a migration")).await;
+        }
+        world.probe.close().await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn a_document_that_only_jsonb_refuses_is_isolated() {
+        let world = postgres_world().await;
+        world.projected().await;
+        let lease = world.lease("run-1").await.lease;
+        let mut poison = contact("2", None, "poison");
+        let custom = poison.cells.len() - 1;
+        poison.cells[custom] = Cell::Json("{\"canary\":1e-20000}".into());
+        let applied = world.write(&lease, 0, &[contact("1", None, "a"), poison, contact("3", None, "c")]).await;
+        assert_eq!((applied.stats.records_written, applied.stats.errors_count), (2, 1));
+        assert!(applied.failed[0].error.starts_with("1 rejected: 22"), "{:?}", applied.failed);
+        assert!(!format!("{applied:?}").contains("canary"));
+        world.probe.close().await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn an_error_names_sqlstate_table_and_constraint_and_never_a_value() {
+        let database = fresh_database().await;
+        let store = PostgresStore::open(&database.url).await.expect("opens");
+        let missing = store.installation_id().await.expect_err("no schema yet");
+        assert!(matches!(&missing, Error::Refused { code, .. } if code == "42P01"), "{missing:?}");
+        store.migrate().await.expect("migrates");
+        let world = super::World { store: std::sync::Arc::new(store), probe: Box::new(database) };
+        world.projected().await;
+        let lease = world.lease("run-1").await.lease;
+        world
+            .probe
+            .execute("ALTER TABLE gtm.failed_record ADD CONSTRAINT no_canary CHECK (error NOT LIKE '%canary%')")
+            .await;
+        let canary = super::conformance::world::rejected("canary", "canary", None);
+        let reference = world.stage(&lease, 0, load_at(1), batch(&[], &[canary])).await;
+        let refused = world.store.apply(&lease, &[reference]).await.expect_err("refused");
+        assert!(
+            matches!(&refused, Error::Refused { code, .. } if code == "23514 failed_record no_canary"),
+            "{refused:?}"
+        );
+        assert!(!format!("{refused} {refused:?}").contains("%canary"));
+        world.probe.close().await;
+    }
+
+    #[tokio::test]
+    #[ignore = "needs postgres"]
+    async fn the_store_does_not_depend_on_the_search_path_of_its_role() {
+        let world = postgres_world().await;
+        let database = world.text("SELECT CAST(current_database() AS TEXT)").await.expect("a name");
+        world.probe.execute(&format!("ALTER DATABASE {database} SET search_path = ''")).await;
+        let store = gtm_sync::store::open(&super::database_url(&database)).await.expect("opens");
+        let other = super::World { store, probe: world.probe };
+        other.store.migrate().await.expect("migrates");
+        other.projected().await;
+        let lease = other.lease("run-1").await.lease;
+        assert_eq!(other.write(&lease, 0, &[contact("1", None, "a")]).await.stats.records_written, 1);
+        other.probe.close().await;
     }
 }

@@ -40,6 +40,8 @@ pub(crate) trait Probe: Send + Sync {
     fn rewritten(&self) -> &'static str;
     /// The column `payload` as hexadecimal digits.
     fn payload_hex(&self) -> &'static str;
+    /// Throws the database away.
+    async fn close(self: Box<Self>);
 }
 
 /// A fresh, migrated store.

@@ -1,1 +1,247 @@
-//! postgres.
+//! The store in PostgreSQL, for more than one host or any pod. Wires the trait to the files beside it;
+//! each method that writes is one transaction with limits of its own (R19).
+
+mod budget;
+mod connections;
+mod connectors;
+mod copy;
+mod data_path;
+mod fault;
+mod lease;
+mod merge;
+mod migrate;
+mod pool;
+mod query;
+mod statuses;
+mod tenants;
+mod tokens;
+
+use async_trait::async_trait;
+use deadpool_postgres::{Client, Pool};
+use jiff::Timestamp;
+
+use super::{
+    Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
+    ConnectorRecord, Error, LeaseGranted, LeaseHolder, LeaseRequest, NewStaged, Owner, ProjectedConnector, RunEnd,
+    RunSummary, StatusPage, Store, SyncState, TenantListing, TenantProjection,
+};
+use crate::{
+    contract::{
+        activities::{Lease, Parked, StagedRef},
+        workflows::FailedRecord,
+    },
+    credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
+    ids::{ConnectorId, TenantId},
+    model::cursor::Load,
+};
+use fault::Fault;
+
+/// The store in a PostgreSQL database: tables in schema `gtm`, views in schema `canonical`.
+#[derive(Debug)]
+pub struct PostgresStore {
+    pool: Pool,
+}
+
+/// Runs `$work` in a transaction with its limits and commits it if it succeeds.
+macro_rules! transact {
+    ($store:ident, $attempted:expr, |$transaction:ident| $work:expr) => {{
+        let outcome: Result<_, Fault> = async {
+            let mut client = $store.client().await?;
+            let $transaction = pool::begin(&mut client).await?;
+            let value = $work.await?;
+            $transaction.commit().await?;
+            Ok(value)
+        }
+        .await;
+        outcome.map_err(|fault| fault.into_error($attempted))
+    }};
+}
+
+/// Runs `$work`, a read of one statement.
+macro_rules! read {
+    ($store:ident, $attempted:expr, |$client:ident| $work:expr) => {{
+        let outcome: Result<_, Fault> = async {
+            let $client = &$store.client().await?;
+            $work.await
+        }
+        .await;
+        outcome.map_err(|fault| fault.into_error($attempted))
+    }};
+}
+
+impl PostgresStore {
+    /// Connects once, to say at once what is wrong with the URL or the server.
+    ///
+    /// # Errors
+    /// `Url` for a URL that cannot be read, `Unavailable` or `Refused` as the server answers.
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        let store = Self { pool: pool::pool(url)? };
+        drop(store.client().await.map_err(|fault| fault.into_error("connect"))?);
+        Ok(store)
+    }
+
+    async fn client(&self) -> Result<Client, Fault> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// A fence that refused may have met a twin of the same attempt: what it recorded is then the answer (R1).
+    async fn recorded_instead(
+        &self,
+        lease: &Lease,
+        batches: &[StagedRef],
+        outcome: Result<Applied, Error>,
+    ) -> Result<Applied, Error> {
+        let Err(Error::StaleRun { attempted }) = outcome else { return outcome };
+        let recorded = read!(self, attempted, |client| data_path::recorded(client, lease, batches))?;
+        recorded.answer().ok_or(Error::StaleRun { attempted })
+    }
+}
+
+#[async_trait]
+impl TokenStore for PostgresStore {
+    async fn overlay(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<Overlay>, Error> {
+        read!(self, "read a refreshed token", |client| tokens::overlay(client, tenant, connector))
+    }
+
+    async fn lock_refresh(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<RefreshLock>, Error> {
+        transact!(self, "lock a token refresh", |transaction| tokens::lock(&transaction, tenant, connector))
+    }
+
+    async fn save_overlay(&self, lock: &RefreshLock, credential_revision: i64, sealed: &Sealed) -> Result<(), Error> {
+        transact!(self, "store a refreshed token", |transaction| tokens::save(
+            &transaction,
+            lock,
+            credential_revision,
+            sealed
+        ))
+    }
+
+    async fn release_refresh(&self, lock: &RefreshLock) -> Result<(), Error> {
+        transact!(self, "release a token refresh", |transaction| tokens::release(&transaction, lock))
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn migrate(&self) -> Result<(), Error> {
+        let outcome = async { migrate::migrate(&mut self.client().await?).await };
+        outcome.await.map_err(|fault: Fault| fault.into_error("migrate the schema"))
+    }
+
+    async fn schema_version(&self) -> Result<i32, Error> {
+        read!(self, "read the schema version", |client| migrate::schema_version(client))
+    }
+
+    async fn installation_id(&self) -> Result<String, Error> {
+        read!(self, "read the installation id", |client| migrate::installation_id(client))
+    }
+
+    async fn put_tenant(&self, tenant: &TenantProjection) -> Result<ClaimOutcome, Error> {
+        transact!(self, "project a tenant", |transaction| tenants::put(&transaction, tenant))
+    }
+
+    async fn remove_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<(), Error> {
+        transact!(self, "remove a tenant", |transaction| tenants::remove(&transaction, tenant, owner))
+    }
+
+    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
+        read!(self, "read a tenant's claim", |client| tenants::owner(client, tenant))
+    }
+
+    async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {
+        transact!(self, "project a connector", |transaction| connectors::put(&transaction, connector))
+    }
+
+    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error> {
+        transact!(self, "remove a connector", |transaction| connectors::remove(&transaction, tenant, connector))
+    }
+
+    async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error> {
+        read!(self, "list projected connectors", |client| connectors::projected(client, cluster_id))
+    }
+
+    async fn connector_statuses(&self, since: Option<Timestamp>) -> Result<StatusPage, Error> {
+        read!(self, "read connector statuses", |client| statuses::changed(client, since))
+    }
+
+    async fn list_connected(&self, tenant: &TenantId) -> Result<TenantListing, Error> {
+        read!(self, "list connected connectors", |client| tenants::list_connected(client, tenant))
+    }
+
+    async fn connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<ConnectorRecord>, Error> {
+        read!(self, "read a connector", |client| connections::find(client, tenant, connector))
+    }
+
+    async fn set_connection(
+        &self,
+        tenant: &TenantId,
+        connector: &ConnectorId,
+        credential_revision: i64,
+        found: &ConnectionFound,
+    ) -> Result<(), Error> {
+        transact!(self, "record a connection check", |transaction| connections::set_connection(
+            &transaction,
+            tenant,
+            connector,
+            credential_revision,
+            found
+        ))
+    }
+
+    async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error> {
+        read!(self, "read the lease", |client| lease::holder(client, tenant, connector))
+    }
+
+    async fn take_lease(&self, request: &LeaseRequest) -> Result<LeaseGranted, Error> {
+        transact!(self, "take the lease", |transaction| lease::take(&transaction, request))
+    }
+
+    async fn sync_state(&self, lease: &Lease) -> Result<SyncState, Error> {
+        const ATTEMPTED: &str = "read the sync state";
+        read!(self, ATTEMPTED, |client| async { Ok(lease::held(client, lease, ATTEMPTED).await?.state()?) })
+    }
+
+    async fn stage(&self, lease: &Lease, batch: &NewStaged) -> Result<String, Error> {
+        transact!(self, "stage a batch", |transaction| data_path::stage(&transaction, lease, batch))
+    }
+
+    async fn staged_next(&self, lease: &Lease, staged_id: &str) -> Result<Option<Load>, Error> {
+        read!(self, "read a staged batch", |client| data_path::staged_next(client, lease, staged_id))
+    }
+
+    async fn apply(&self, lease: &Lease, batches: &[StagedRef]) -> Result<Applied, Error> {
+        let outcome =
+            transact!(self, "apply staged batches", |transaction| data_path::apply(&transaction, lease, batches));
+        self.recorded_instead(lease, batches, outcome).await
+    }
+
+    async fn dead_letter(&self, lease: &Lease, batch: &StagedRef, error: &str) -> Result<Applied, Error> {
+        let outcome = transact!(self, "dead-letter a batch", |transaction| data_path::dead_letter(
+            &transaction,
+            lease,
+            batch,
+            error
+        ));
+        self.recorded_instead(lease, std::slice::from_ref(batch), outcome).await
+    }
+
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {
+        transact!(self, "finish a run", |transaction| lease::finish(&transaction, lease, end))
+    }
+
+    async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error> {
+        transact!(self, "park a run", |transaction| lease::park(&transaction, lease, parked))
+    }
+
+    async fn failed_records(&self, lease: &Lease, limit: usize) -> Result<Vec<FailedRecord>, Error> {
+        read!(self, "read failed records", |client| lease::failed_records(client, lease, limit))
+    }
+
+    async fn take_budget(&self, key: &BudgetKey, limit: &BudgetLimit, want: u32) -> Result<BudgetGrant, Error> {
+        transact!(self, "take a budget grant", |transaction| budget::take(&transaction, key, limit, want))
+    }
+
+    async fn park_budget(&self, key: &BudgetKey, until: Timestamp, reason: &str) -> Result<(), Error> {
+        transact!(self, "park a budget", |transaction| budget::park(&transaction, key, until, reason))
+    }
+}

@@ -67,3 +67,24 @@ FROM gtm.activity AS activity
 CROSS JOIN LATERAL jsonb_array_elements(
     CASE WHEN jsonb_typeof(activity.links) = 'array' THEN activity.links ELSE '[]'::jsonb END
 ) AS link;
+
+-- A role to grant to readers. Roles belong to the whole server: without CREATEROLE it is left to whoever runs it, and
+-- the one that another database of the server made is used.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'gtm_reader') THEN
+        CREATE ROLE gtm_reader NOLOGIN;
+    END IF;
+EXCEPTION WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN
+    NULL;
+END
+$$;
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = 'gtm_reader') THEN
+        GRANT USAGE ON SCHEMA canonical TO gtm_reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA canonical TO gtm_reader;
+    END IF;
+END
+$$;

@@ -1,0 +1,315 @@
+//! The lease of a connector and the run row that goes with it: taken, read, parked, finished (R1, R12).
+//! Locks are taken in one order everywhere: connector, run, staged batches, sync_state last; so nobody deadlocks.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::{Row, types::Json};
+
+use super::{fault::Fault, query};
+use crate::{
+    contract::{
+        activities::{Lease, Parked},
+        workflows::{FailedRecord, SyncStats},
+    },
+    ids::{ConnectorId, TenantId},
+    model::cursor::{Cursor, Load},
+    store::{
+        Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary,
+        held::Held,
+        projection::keep_account,
+        stored::{KEPT_HOURS, name},
+    },
+};
+
+/// Whether connector `c` may still be worked for: part of the read before a commit and of the fence (R30).
+macro_rules! running {
+    () => {
+        "c.uid = s.connector_uid AND c.desired_state = 'running' AND c.removed_at IS NULL
+         AND NOT EXISTS (SELECT 1 FROM gtm.tenant AS t WHERE t.tenant_id = c.tenant_id AND t.removed_at IS NOT NULL)"
+    };
+}
+pub(super) use running;
+
+const HELD: &str = concat!(
+    "SELECT s.account_id, s.workflow_id, s.next_seq, r.first_seq, s.load, s.cursor, s.generation, c.config, r.stats, ",
+    running!(),
+    " FROM gtm.sync_state AS s
+    JOIN gtm.connector AS c ON c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id
+    JOIN gtm.run AS r
+        ON r.tenant_id = s.tenant_id AND r.connector_id = s.connector_id AND r.workflow_id = s.workflow_id
+    WHERE s.tenant_id = $1 AND s.connector_id = $2 AND s.epoch = $3"
+);
+
+/// The state under this lease; `StaleRun` when the lease is another's.
+pub(super) async fn held(client: &impl GenericClient, lease: &Lease, attempted: &'static str) -> Result<Held, Fault> {
+    find_held(client, lease).await?.ok_or(Fault::Store(Error::StaleRun { attempted }))
+}
+
+async fn find_held(client: &impl GenericClient, lease: &Lease) -> Result<Option<Held>, Fault> {
+    let [tenant, connector, epoch] = lease_key(lease);
+    let Some(row) = query::row(client, HELD, &[&tenant, &connector, &epoch]).await? else { return Ok(None) };
+    Ok(Some(Held {
+        account_id: row.try_get(0)?,
+        workflow_id: row.try_get(1)?,
+        next_seq: row.try_get(2)?,
+        first_seq: row.try_get(3)?,
+        load: row.try_get::<_, Option<Json<_>>>(4)?.map(|load| load.0),
+        cursor: row.try_get::<_, Json<_>>(5)?.0,
+        generation: row.try_get(6)?,
+        config: row.try_get::<_, Json<_>>(7)?.0,
+        stats: row.try_get::<_, Json<_>>(8)?.0,
+        running: row.try_get(9)?,
+    }))
+}
+
+/// The parameters `$1` to `$3` of every statement about a lease.
+pub(super) fn lease_key(lease: &Lease) -> [&str; 3] {
+    [lease.tenant_id.as_str(), lease.connector_id.as_str(), &lease.epoch]
+}
+
+/// `Store::lease_holder`.
+pub(super) async fn holder(
+    client: &impl GenericClient,
+    tenant: &TenantId,
+    connector: &ConnectorId,
+) -> Result<Option<LeaseHolder>, Fault> {
+    const HOLDER: &str = "SELECT workflow_id, epoch FROM gtm.sync_state
+        WHERE tenant_id = $1 AND connector_id = $2 AND epoch IS NOT NULL";
+    let row = query::row(client, HOLDER, &[&tenant.as_str(), &connector.as_str()]).await?;
+    row.map(|row| Ok(LeaseHolder { workflow_id: row.try_get(0)?, epoch: row.try_get(1)? })).transpose()
+}
+
+/// `Store::take_lease`.
+pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<LeaseGranted, Fault> {
+    const ATTEMPTED: &str = "take the lease";
+    bind_account(transaction, request).await?;
+    let former = holder(transaction, &request.tenant_id, &request.connector_id).await?;
+    if former.as_ref().map(|holder| &holder.epoch) != request.expected_epoch.as_ref() {
+        return Err(Error::StaleRun { attempted: ATTEMPTED }.into());
+    }
+    let (run_no, next_seq) = place(transaction, request).await?;
+    if let Some(former) = former.filter(|former| former.workflow_id != request.workflow_id) {
+        close_former(transaction, request, &former).await?;
+    }
+    let stats = open_run(transaction, request, run_no, next_seq).await?;
+    drop_leftovers(transaction, request.tenant_id.as_str(), request.connector_id.as_str()).await?;
+    let lease = Lease {
+        tenant_id: request.tenant_id.clone(),
+        connector_id: request.connector_id.clone(),
+        epoch: uuid::Uuid::new_v4().simple().to_string(),
+        run_no,
+    };
+    if write_state(transaction, request, &lease, next_seq).await? == 0 {
+        return Err(Error::StaleRun { attempted: ATTEMPTED }.into());
+    }
+    Ok(LeaseGranted { lease, next_seq, stats })
+}
+
+const LOCK_RUNNING: &str = "SELECT c.account_id FROM gtm.connector AS c
+    WHERE c.tenant_id = $1 AND c.connector_id = $2 AND c.uid = $3 AND c.desired_state = 'running'
+        AND c.removed_at IS NULL
+        AND NOT EXISTS (SELECT 1 FROM gtm.tenant AS t WHERE t.tenant_id = c.tenant_id AND t.removed_at IS NOT NULL)
+    FOR NO KEY UPDATE OF c";
+
+/// Refuses a connector that is not Running or not the one that was read; binds the first account (R4).
+async fn bind_account(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<(), Fault> {
+    const BIND: &str = "UPDATE gtm.connector SET account_id = $3, updated_at = clock_timestamp()
+        WHERE tenant_id = $1 AND connector_id = $2";
+    let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
+    let row = query::row(transaction, LOCK_RUNNING, &[&tenant, &connector, &request.uid]).await?;
+    let stored: Option<String> = row.ok_or(Error::Stopped)?.try_get(0)?;
+    let unbound = stored.is_none();
+    let account_id = keep_account(stored, Some(&request.account_id))?;
+    if unbound {
+        query::execute(transaction, BIND, &[&tenant, &connector, &account_id]).await?;
+    }
+    Ok(())
+}
+
+/// The new run's number and the position at which it goes on; makes the account's state row if it is missing.
+async fn place(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<(i64, i64), Fault> {
+    const BEGIN: &str = "INSERT INTO gtm.sync_state (tenant_id, connector_id, account_id, run_no, next_seq, cursor,
+            generation, dead_letters, updated_at)
+        VALUES ($1, $2, $3, 0, 0, $4, 0, 0, clock_timestamp())
+        ON CONFLICT (tenant_id, connector_id, account_id) DO NOTHING";
+    const PLACE: &str = "SELECT max(run_no) + 1, max(next_seq) FILTER (WHERE account_id = $3) FROM gtm.sync_state
+        WHERE tenant_id = $1 AND connector_id = $2";
+    let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
+    let empty = Json(Cursor::default());
+    query::execute(transaction, BEGIN, &[&tenant, &connector, &request.account_id, &empty]).await?;
+    let row = query::row(transaction, PLACE, &[&tenant, &connector, &request.account_id]).await?;
+    let row = row.ok_or(Error::Unreadable { what: "sync state" })?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+async fn close_former(
+    transaction: &Transaction<'_>,
+    request: &LeaseRequest,
+    former: &LeaseHolder,
+) -> Result<(), Fault> {
+    const CLOSE: &str = "UPDATE gtm.run SET finished_at = now(), outcome = $4, parked = NULL
+        WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3 AND finished_at IS NULL";
+    let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
+    let outcome = name(&request.former_outcome);
+    query::execute(transaction, CLOSE, &[&tenant, &connector, &former.workflow_id, &outcome]).await?;
+    Ok(())
+}
+
+// A run that ended by itself and comes again under its name (a manual start) is a new run; one that did not, goes on.
+const FORGET_ENDED: &str = "DELETE FROM gtm.run
+    WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3 AND finished_epoch IS NOT NULL";
+
+const OPEN: &str = "INSERT INTO gtm.run AS r (tenant_id, connector_id, workflow_id, run_no, full_sync, first_seq,
+        started_at, entity_type, stats, failed_streams)
+    VALUES ($1, $2, $3, $4, $5, $6, now(), '', $7, '[]')
+    ON CONFLICT (tenant_id, connector_id, workflow_id) DO UPDATE SET run_no = excluded.run_no, finished_at = NULL,
+        outcome = NULL, error = NULL, parked = NULL
+    RETURNING r.stats";
+
+async fn open_run(
+    transaction: &Transaction<'_>,
+    request: &LeaseRequest,
+    run_no: i64,
+    next_seq: i64,
+) -> Result<SyncStats, Fault> {
+    const FORGET_ENTRIES: &str =
+        "DELETE FROM gtm.failed_record WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3";
+    let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
+    let key: query::Values<'_> = &[&tenant, &connector, &request.workflow_id];
+    if query::execute(transaction, FORGET_ENDED, key).await? > 0 {
+        query::execute(transaction, FORGET_ENTRIES, key).await?;
+    }
+    let stats = Json(SyncStats::default());
+    let values: query::Values<'_> =
+        &[&tenant, &connector, &request.workflow_id, &run_no, &request.full_sync, &next_seq, &stats];
+    let row = query::row(transaction, OPEN, values).await?;
+    Ok(row.ok_or(Error::Unreadable { what: "run" })?.try_get::<_, Json<_>>(0)?.0)
+}
+
+/// Drops the connector's staged batches, and of everybody what is kept only for a while (R13), a few at a time.
+async fn drop_leftovers(transaction: &Transaction<'_>, tenant: &str, connector: &str) -> Result<(), Fault> {
+    const STAGED: &str = "DELETE FROM gtm.staged_batch WHERE tenant_id = $1 AND connector_id = $2";
+    const AGED: &str = "DELETE FROM gtm.staged_batch WHERE staged_id IN (
+        SELECT staged_id FROM gtm.staged_batch WHERE staged_at < now() - make_interval(hours => $1)
+        LIMIT 100 FOR UPDATE SKIP LOCKED)";
+    const APPLIED: &str = "DELETE FROM gtm.applied_batch
+        WHERE tenant_id = $1 AND connector_id = $2 AND applied_at < now() - make_interval(hours => $3)";
+    let hours = i32::try_from(KEPT_HOURS).unwrap_or(i32::MAX);
+    query::execute(transaction, STAGED, &[&tenant, &connector]).await?;
+    query::execute(transaction, AGED, &[&hours]).await?;
+    query::execute(transaction, APPLIED, &[&tenant, &connector, &hours]).await?;
+    Ok(())
+}
+
+/// The compare of the take-over: neither epoch nor position moved since they were read.
+async fn write_state(
+    transaction: &Transaction<'_>,
+    request: &LeaseRequest,
+    lease: &Lease,
+    next_seq: i64,
+) -> Result<u64, Fault> {
+    const TAKE: &str = "UPDATE gtm.sync_state SET epoch = $4, workflow_id = $5, connector_uid = $6, run_no = $7,
+            load = CASE WHEN $8 THEN $9 ELSE coalesce(load, $9) END, updated_at = clock_timestamp()
+        WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3 AND next_seq = $10
+            AND epoch IS NOT DISTINCT FROM $11";
+    let values: query::Values<'_> = &[
+        &request.tenant_id.as_str(),
+        &request.connector_id.as_str(),
+        &request.account_id,
+        &lease.epoch,
+        &request.workflow_id,
+        &request.uid,
+        &lease.run_no,
+        &request.restart_load,
+        &Json(&request.load),
+        &next_seq,
+        &request.expected_epoch,
+    ];
+    query::execute(transaction, TAKE, values).await
+}
+
+/// `Store::finish_run`.
+pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Fault> {
+    const ATTEMPTED: &str = "finish a run";
+    let Some(held) = find_held(transaction, lease).await? else {
+        return recorded_end(transaction, lease).await?.ok_or(Fault::Store(Error::StaleRun { attempted: ATTEMPTED }));
+    };
+    let next_seq = held.next_seq;
+    let ended = held.end(end)?;
+    let [tenant, connector, epoch] = lease_key(lease);
+    let values: query::Values<'_> = &[
+        &tenant,
+        &connector,
+        &ended.workflow_id,
+        &epoch,
+        &name(&ended.outcome),
+        &ended.error,
+        &ended.summary.next_seq,
+        &Json(&ended.summary.failed_streams),
+    ];
+    query::execute(transaction, END_RUN, values).await?;
+    const DROP_STAGED: &str = "DELETE FROM gtm.staged_batch WHERE tenant_id = $1 AND connector_id = $2";
+    query::execute(transaction, DROP_STAGED, &[&tenant, &connector]).await?;
+    let (load, cursor) = (ended.load.as_ref().map(Json::<&Load>), Json(&ended.cursor));
+    let values: query::Values<'_> = &[&tenant, &connector, &epoch, &next_seq, &load, &cursor, &ended.generation];
+    let released = query::execute(transaction, RELEASE, values).await?;
+    if released == 0 { Err(Error::StaleRun { attempted: ATTEMPTED }.into()) } else { Ok(ended.summary) }
+}
+
+const END_RUN: &str = "UPDATE gtm.run SET finished_at = now(), finished_epoch = $4, outcome = $5, error = $6,
+        end_seq = $7, failed_streams = $8, parked = NULL
+    WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3";
+
+// A run without a load left is a completed one.
+const RELEASE: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, load = $5::jsonb, cursor = $6,
+        generation = $7, last_success_at = CASE WHEN $5::jsonb IS NULL THEN now() ELSE last_success_at END,
+        updated_at = clock_timestamp()
+    WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3 AND next_seq = $4";
+
+async fn recorded_end(client: &impl GenericClient, lease: &Lease) -> Result<Option<RunSummary>, Fault> {
+    const RECORDED: &str = "SELECT end_seq, stats, failed_streams FROM gtm.run
+        WHERE tenant_id = $1 AND connector_id = $2 AND finished_epoch = $3";
+    let [tenant, connector, epoch] = lease_key(lease);
+    let read = |row: Row| {
+        Ok(RunSummary {
+            next_seq: row.try_get(0)?,
+            stats: row.try_get::<_, Json<_>>(1)?.0,
+            failed_streams: row.try_get::<_, Json<_>>(2)?.0,
+        })
+    };
+    query::row(client, RECORDED, &[&tenant, &connector, &epoch]).await?.map(read).transpose()
+}
+
+/// `Store::park`.
+pub(super) async fn park(transaction: &Transaction<'_>, lease: &Lease, parked: Option<&Parked>) -> Result<(), Fault> {
+    const ATTEMPTED: &str = "park a run";
+    const SHOW: &str = "UPDATE gtm.run SET parked = $4 WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3";
+    const TOUCH: &str = "UPDATE gtm.sync_state SET updated_at = clock_timestamp()
+        WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3";
+    let held = held(transaction, lease, ATTEMPTED).await?;
+    let [tenant, connector, epoch] = lease_key(lease);
+    query::execute(transaction, SHOW, &[&tenant, &connector, &held.workflow_id, &parked.map(Json)]).await?;
+    let touched = query::execute(transaction, TOUCH, &[&tenant, &connector, &epoch]).await?;
+    if touched == 0 { Err(Error::StaleRun { attempted: ATTEMPTED }.into()) } else { Ok(()) }
+}
+
+// The lease may have ended with the run: its epoch then stands in the run row.
+const FAILED: &str = "SELECT batch_index, error, recorded_at FROM gtm.failed_record
+    WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = (
+        SELECT workflow_id FROM gtm.sync_state WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3
+        UNION SELECT workflow_id FROM gtm.run WHERE tenant_id = $1 AND connector_id = $2 AND finished_epoch = $3)
+    ORDER BY batch_index LIMIT $4";
+
+/// `Store::failed_records`.
+pub(super) async fn failed_records(
+    client: &impl GenericClient,
+    lease: &Lease,
+    limit: usize,
+) -> Result<Vec<FailedRecord>, Fault> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let [tenant, connector, epoch] = lease_key(lease);
+    let read = |row: &Row| {
+        let batch_index = u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0);
+        Ok(FailedRecord { batch_index, error: row.try_get(1)?, timestamp: row.try_get(2)? })
+    };
+    query::rows(client, FAILED, &[&tenant, &connector, &epoch, &limit]).await?.iter().map(read).collect()
+}

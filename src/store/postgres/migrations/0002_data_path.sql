@@ -1,0 +1,106 @@
+-- The data path: where each connector stands, runs, staged and applied batches, dead letters, budgets.
+CREATE TABLE IF NOT EXISTS gtm.sync_state (
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    account_id text NOT NULL,
+    epoch text,
+    workflow_id text,
+    connector_uid text,
+    run_no bigint NOT NULL,
+    next_seq bigint NOT NULL,
+    load jsonb,
+    cursor jsonb NOT NULL,
+    generation bigint NOT NULL,
+    dead_letters bigint NOT NULL,
+    last_success_at timestamptz,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, account_id)
+);
+CREATE INDEX IF NOT EXISTS sync_state_updated_at ON gtm.sync_state (updated_at);
+
+CREATE TABLE IF NOT EXISTS gtm.run (
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    workflow_id text NOT NULL,
+    run_no bigint NOT NULL,
+    full_sync boolean NOT NULL,
+    first_seq bigint NOT NULL,
+    end_seq bigint,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    finished_epoch text,
+    outcome text,
+    error text,
+    entity_type text NOT NULL,
+    stats jsonb NOT NULL,
+    parked jsonb,
+    failed_streams jsonb NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, workflow_id)
+);
+CREATE INDEX IF NOT EXISTS run_newest ON gtm.run (tenant_id, connector_id, run_no);
+
+CREATE TABLE IF NOT EXISTS gtm.staged_batch (
+    staged_id text NOT NULL PRIMARY KEY,
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    epoch text NOT NULL,
+    seq bigint NOT NULL,
+    next_load jsonb NOT NULL,
+    entity_type text NOT NULL,
+    record_count bigint NOT NULL,
+    payload bytea NOT NULL,
+    staged_at timestamptz NOT NULL
+);
+-- Staged bytes are compressed already (R38).
+ALTER TABLE gtm.staged_batch ALTER COLUMN payload SET STORAGE EXTERNAL;
+CREATE INDEX IF NOT EXISTS staged_batch_connector ON gtm.staged_batch (tenant_id, connector_id);
+CREATE INDEX IF NOT EXISTS staged_batch_staged_at ON gtm.staged_batch (staged_at);
+
+CREATE TABLE IF NOT EXISTS gtm.applied_batch (
+    staged_id text NOT NULL PRIMARY KEY,
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    seq bigint NOT NULL,
+    result jsonb NOT NULL,
+    applied_at timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS applied_batch_connector ON gtm.applied_batch (tenant_id, connector_id, applied_at);
+
+CREATE TABLE IF NOT EXISTS gtm.dead_letter (
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    observed_seq bigint NOT NULL,
+    account_id text NOT NULL,
+    workflow_id text NOT NULL,
+    batch_index bigint NOT NULL,
+    entity text,
+    source_id text,
+    source_updated_at timestamptz,
+    code text NOT NULL,
+    field text,
+    payload bytea NOT NULL,
+    payload_form text NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, observed_seq)
+);
+
+CREATE TABLE IF NOT EXISTS gtm.failed_record (
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    workflow_id text NOT NULL,
+    batch_index bigint NOT NULL,
+    error text NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, workflow_id, batch_index)
+);
+
+-- Unlogged: a crash forgets what was granted, and the vendor's own limit still stands (R35).
+CREATE UNLOGGED TABLE IF NOT EXISTS gtm.budget (
+    system text NOT NULL,
+    account_id text NOT NULL,
+    class text NOT NULL,
+    grants jsonb NOT NULL,
+    parked_until timestamptz,
+    parked_reason text,
+    PRIMARY KEY (system, account_id, class)
+);

@@ -1,0 +1,105 @@
+//! Tenants: the claim (first wins, R5, R45) and what a tick lists.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::Row;
+
+use super::{fault::Fault, query};
+use crate::{
+    contract::workflows::ConnectionStatus,
+    ids::TenantId,
+    store::{
+        ClaimOutcome, DesiredState, Error, Owner, TenantListing, TenantProjection,
+        stored::{from_name, name},
+    },
+};
+
+const CLAIM: &str = "INSERT INTO gtm.tenant (tenant_id, cluster_id, namespace, name, uid, wait_seconds, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, now()) ON CONFLICT (tenant_id) DO NOTHING";
+
+const UPDATE: &str = "UPDATE gtm.tenant SET cluster_id = $2, namespace = $3, name = $4, uid = $5, wait_seconds = $6,
+        removed_at = NULL, updated_at = now()
+    WHERE tenant_id = $1";
+
+const FIND: &str = "SELECT cluster_id, namespace, name, uid, wait_seconds, removed_at IS NOT NULL FROM gtm.tenant
+    WHERE tenant_id = $1";
+
+const FIND_LOCKED: &str =
+    "SELECT cluster_id, namespace, name, uid, wait_seconds, removed_at IS NOT NULL FROM gtm.tenant
+    WHERE tenant_id = $1 FOR NO KEY UPDATE";
+
+#[derive(PartialEq)]
+struct Claim {
+    owner: Owner,
+    uid: String,
+    wait_seconds: Option<i64>,
+    removed: bool,
+}
+
+impl Claim {
+    fn read(row: &Row) -> Result<Self, Fault> {
+        Ok(Self {
+            owner: Owner { cluster_id: row.try_get(0)?, namespace: row.try_get(1)?, name: row.try_get(2)? },
+            uid: row.try_get(3)?,
+            wait_seconds: row.try_get(4)?,
+            removed: row.try_get(5)?,
+        })
+    }
+}
+
+async fn claim(client: &impl GenericClient, sql: &str, tenant: &TenantId) -> Result<Option<Claim>, Fault> {
+    query::row(client, sql, &[&tenant.as_str()]).await?.map(|row| Claim::read(&row)).transpose()
+}
+
+/// `Store::put_tenant`.
+pub(super) async fn put(transaction: &Transaction<'_>, tenant: &TenantProjection) -> Result<ClaimOutcome, Fault> {
+    let (owner, id) = (&tenant.owner, tenant.tenant_id.as_str());
+    let wait_seconds = tenant.wait_seconds.map(i64::from);
+    let values: query::Values<'_> =
+        &[&id, &owner.cluster_id, &owner.namespace, &owner.name, &tenant.uid, &wait_seconds];
+    if query::execute(transaction, CLAIM, values).await? > 0 {
+        return Ok(ClaimOutcome::Held);
+    }
+    let claim = claim(transaction, FIND_LOCKED, &tenant.tenant_id).await?;
+    let claim = claim.ok_or(Error::Unreadable { what: "claim" })?;
+    if !owner.may_take_over(&claim.owner, claim.removed) {
+        return Ok(ClaimOutcome::HeldBy(claim.owner));
+    }
+    let wanted = Claim { owner: owner.clone(), uid: tenant.uid.clone(), wait_seconds, removed: false };
+    if claim != wanted {
+        query::execute(transaction, UPDATE, values).await?;
+    }
+    Ok(ClaimOutcome::Held)
+}
+
+/// `Store::remove_tenant`.
+pub(super) async fn remove(client: &impl GenericClient, tenant: &TenantId, owner: &Owner) -> Result<(), Fault> {
+    const REMOVE: &str = "UPDATE gtm.tenant SET removed_at = now(), updated_at = now()
+        WHERE tenant_id = $1 AND cluster_id = $2 AND namespace = $3 AND name = $4 AND removed_at IS NULL";
+    query::execute(client, REMOVE, &[&tenant.as_str(), &owner.cluster_id, &owner.namespace, &owner.name]).await?;
+    Ok(())
+}
+
+/// `Store::tenant_claim`.
+pub(super) async fn owner(client: &impl GenericClient, tenant: &TenantId) -> Result<Option<Owner>, Fault> {
+    Ok(claim(client, FIND, tenant).await?.map(|claim| claim.owner))
+}
+
+const LIST: &str = "SELECT t.wait_seconds, c.connector_id, c.own_schedule FROM gtm.tenant AS t
+    LEFT JOIN gtm.connector AS c ON c.tenant_id = t.tenant_id AND c.desired_state = $2 AND c.connection_status = $3
+        AND c.removed_at IS NULL
+    WHERE t.tenant_id = $1 AND t.removed_at IS NULL
+    ORDER BY c.connector_id COLLATE \"C\"";
+
+/// `Store::list_connected`.
+pub(super) async fn list_connected(client: &impl GenericClient, tenant: &TenantId) -> Result<TenantListing, Fault> {
+    let (running, connected) = (name(&DesiredState::Running), name(&ConnectionStatus::Connected));
+    let mut listing = TenantListing::default();
+    for row in query::rows(client, LIST, &[&tenant.as_str(), &running, &connected]).await? {
+        let wait_seconds: Option<i64> = row.try_get(0)?;
+        listing.wait_seconds = wait_seconds.and_then(|seconds| u32::try_from(seconds).ok());
+        if let Some(id) = row.try_get::<_, Option<&str>>(1)? {
+            listing.connectors.push((from_name("connector id", id)?, row.try_get(2)?));
+        }
+    }
+    Ok(listing)
+}
