@@ -7,6 +7,7 @@ mod console;
 mod control_plane;
 mod debian;
 mod forward;
+mod generate;
 mod image;
 mod kernel;
 mod machine;
@@ -52,6 +53,12 @@ enum Command {
         #[arg(long)]
         pods: bool,
     },
+    /// Rewrite CRDs, the chart's copies, docs/crd-reference.md and deploy/base.
+    Generate {
+        /// Write nothing; fail when a file is stale.
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the product and write its container image as an archive, without a container engine.
     Image,
     /// Run every layer of tests with the services it needs; prints times and counts.
@@ -83,6 +90,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Tools => tools::list(&machine).await,
         Command::Services { pods } => services::keep_up(&machine, arguments.yes, pods).await,
+        Command::Generate { check } => generate::run(&machine, check).await,
         Command::Image => image::command(&machine).await,
         Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
     }
