@@ -11,5 +11,6 @@ mod generated;
 mod hubspot;
 mod module_edges;
 mod operator;
+mod simulators;
 mod stores;
 mod workflows;

@@ -114,6 +114,12 @@ pub(super) static STREAMS: &[Stream] = &[
     activity("notes", "note", &[OWNER_ID]),
 ];
 
+/// Every property that is compared: no other is asked of the source.
+pub(super) fn property_names() -> Vec<&'static str> {
+    let fields = STREAMS.iter().flat_map(|stream| stream.fields);
+    fields.map(|field| field.property).filter(|name| !name.is_empty()).collect()
+}
+
 impl Stream {
     /// The stream of a truth.
     pub(super) fn named(name: &str) -> Option<&'static Self> {

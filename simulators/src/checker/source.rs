@@ -9,6 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::mapping::property_names;
 use crate::hubspot::{Info, Kind, StateHandle, Truth};
 
 /// Records fetched from a simulator in process at a time.
@@ -43,7 +44,9 @@ impl Source {
                     .flat_map(|kind| (0..=state.count(kind) / CHUNK).map(move |part| (kind, part * CHUNK)));
                 Ok(Truths::InProcess { state: state.clone(), parts: parts.collect(), ready: VecDeque::new() })
             }
-            Self::Url(url) => Ok(Truths::Lines(Box::new(get(url, "/__simulator/state").await?))),
+            Self::Url(url) => Ok(Truths::Lines(Box::new(
+                get(url, &format!("/__simulator/state?properties={}", property_names().join(","))).await?,
+            ))),
         }
     }
 }
@@ -60,7 +63,7 @@ impl Truths {
             Self::InProcess { state, parts, ready } => {
                 while ready.is_empty() {
                     let Some((kind, from)) = parts.pop_front() else { return Ok(None) };
-                    *ready = state.truths_of(kind, from, CHUNK).into();
+                    *ready = state.truths_of(kind, from, CHUNK, &property_names()).into();
                 }
                 Ok(ready.pop_front())
             }

@@ -1,12 +1,12 @@
 //! The endpoints under `/__simulator`: the state handle over HTTP, for the demo, scripts and the checker's command.
 //! Not part of the vendor's API; needs no credential, so the simulator must not be reachable by strangers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::State,
+    extract::{Query, State},
     http::header,
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -98,13 +98,23 @@ async fn stats(State(context): State<Context>) -> Json<Stats> {
     Json(context.state.stats())
 }
 
-async fn truths(State(context): State<Context>) -> Response {
-    json_lines(context.state, StateHandle::truths_of)
+#[derive(Debug, Default, Deserialize)]
+struct Asked {
+    /// Comma-separated names; empty = all properties.
+    #[serde(default)]
+    properties: String,
+}
+
+async fn truths(State(context): State<Context>, Query(asked): Query<Asked>) -> Response {
+    json_lines(context.state, move |state, kind, from, count| {
+        let names: Vec<&str> = asked.properties.split(',').filter(|name| !name.is_empty()).collect();
+        state.truths_of(kind, from, count, &names)
+    })
 }
 
 async fn log(State(context): State<Context>) -> Response {
     json_lines(context.state, |state, kind, from, count| {
-        let truths = state.truths_of(kind, from, count);
+        let truths = state.truths_of(kind, from, count, &["hs_object_id"]);
         truths.iter().filter_map(Served::of).collect::<Vec<_>>()
     })
 }
@@ -112,12 +122,13 @@ async fn log(State(context): State<Context>) -> Response {
 /// Streams a line for each item of each type. Owners and stages come with the first chunk.
 fn json_lines<T: Serialize + 'static>(
     state: StateHandle,
-    chunk: fn(&StateHandle, Kind, u32, u32) -> Vec<T>,
+    chunk: impl Fn(&StateHandle, Kind, u32, u32) -> Vec<T> + Send + Sync + 'static,
 ) -> Response {
+    let chunk = Arc::new(chunk);
     let kinds = Kind::ALL.into_iter();
     let parts = kinds.flat_map(move |kind| {
         let count = state.count(kind);
-        let state = state.clone();
+        let (state, chunk) = (state.clone(), chunk.clone());
         (0..=count / CHUNK).map(move |part| {
             let items = chunk(&state, kind, part * CHUNK, CHUNK);
             let mut lines = Vec::new();

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{
     account::Account,
     answer::{Answer, invalid, no_such_path, not_found},
+    definitions::{Definition, ValueType, definitions},
     directory::PIPELINES,
     kind::Kind,
-    properties::{Definition, ValueType, definitions},
     read::next_page,
     request::Request,
 };

@@ -7,6 +7,7 @@ mod answer;
 mod associations;
 mod associations_api;
 mod connection;
+mod definitions;
 mod directory;
 mod directory_api;
 mod faults;

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use super::{
     account::Account,
     answer::{Answer, invalid, not_found},
+    definitions::default_properties,
     kind::{Kind, association_type_id, primary_type_id},
-    properties::{default_properties, show_time},
+    properties::show_time,
     records::{Key, Life, Records, id_of},
     request::Request,
 };

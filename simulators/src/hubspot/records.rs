@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     associations::Links,
+    definitions::{Definition, ValueType, definitions},
     kind::Kind,
-    properties::{Definition, Generator, ValueType, definitions, derived_from_stage, show_time},
+    properties::{Generator, derived_from_stage, show_time},
 };
 use crate::random::Random;
 

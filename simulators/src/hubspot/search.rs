@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{
     account::Account,
     answer::{Answer, invalid},
+    definitions::{ValueType, default_properties},
     kind::Kind,
-    properties::ValueType,
     read::{next_page, texts},
     records::{Key, Life, Records, id_of},
     request::Request,
@@ -251,7 +251,7 @@ fn fast_operand(records: &Records, key: Key, name: &str) -> Option<Operand> {
 
 /// `query` looks into the properties that a list shows by default.
 fn has_text(records: &Records, key: Key, text: &str) -> bool {
-    let names = super::properties::default_properties(key.0);
+    let names = default_properties(key.0);
     names.iter().filter_map(|name| records.value(key, name)).any(|value| value.to_lowercase().contains(text))
 }
 

@@ -38,7 +38,7 @@ pub struct Truth {
     /// The newest version that any client was shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_version: Option<Timestamp>,
-    /// Its properties that are not null.
+    /// Its properties that are not null, as far as they were asked for.
     pub properties: BTreeMap<String, String>,
     /// The primary company of a contact or deal, even if that is archived or merged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,26 +92,27 @@ impl StateHandle {
     /// Everything, in memory: for small accounts; larger ones are read in parts.
     #[must_use]
     pub fn truth(&self) -> Vec<Truth> {
-        Kind::ALL.into_iter().flat_map(|kind| self.truths_of(kind, 0, u32::MAX)).collect()
+        Kind::ALL.into_iter().flat_map(|kind| self.truths_of(kind, 0, u32::MAX, &[])).collect()
     }
 
-    /// The records of a type from a position on; the first part of the first type brings owners and stages.
+    /// The records of a type from a position on, with these properties (none named = all);
+    /// the first part of the first type brings owners and stages.
     #[must_use]
-    pub fn truths_of(&self, kind: Kind, from: u32, count: u32) -> Vec<Truth> {
+    pub fn truths_of(&self, kind: Kind, from: u32, count: u32, properties: &[&str]) -> Vec<Truth> {
         self.with(|account| {
             let mut truths = Vec::new();
             if kind == Kind::ALL[0] && from == 0 {
                 truths.extend(account.directory_truths());
             }
             let end = from.saturating_add(count).min(account.records.count(kind));
-            truths.extend((from..end).filter_map(|index| account.truth_of((kind, index))));
+            truths.extend((from..end).filter_map(|index| account.truth_of((kind, index), properties)));
             truths
         })
     }
 }
 
 impl Account {
-    fn truth_of(&self, key: Key) -> Option<Truth> {
+    fn truth_of(&self, key: Key, properties: &[&str]) -> Option<Truth> {
         let (kind, index) = key;
         let header = self.records.header(key)?;
         let company = is_natural(kind, Kind::Companies)
@@ -128,7 +129,7 @@ impl Account {
             merged_into: if let Life::Merged(into, _) = header.life { Some(id_of(into).to_string()) } else { None },
             visible_from: self.records.visible_from(key).map(at),
             served_version: Some(header.served_ms).filter(|&served| served > 0).map(at),
-            properties: self.all_properties(key),
+            properties: self.truth_properties(key, properties),
             company: company.map(|company| id_of(company).to_string()),
             company_is_live: company.is_some_and(|company| {
                 self.records.is_live(shown(company)) && self.records.is_visible(shown(company), now_ms)
@@ -145,9 +146,10 @@ impl Account {
         }
     }
 
-    fn all_properties(&self, key: Key) -> BTreeMap<String, String> {
+    fn truth_properties(&self, key: Key, asked: &[&str]) -> BTreeMap<String, String> {
         self.records
             .definitions(key.0)
+            .filter(|definition| asked.is_empty() || asked.contains(&&*definition.name))
             .filter_map(|definition| Some((definition.name.to_string(), self.records.value(key, &definition.name)?)))
             .collect()
     }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use super::{
     account::Account,
     answer::{Answer, invalid, invalid_property, not_found},
+    definitions::{Definition, ValueType},
     directory::PIPELINES,
     kind::{Kind, association_type_id, primary_type_id},
-    properties::{Definition, ValueType},
     read::{MAX_LIST_LIMIT, texts_of, too_many_inputs},
     records::{Key, id_of},
     request::Request,

@@ -1,0 +1,307 @@
+//! An operator in this process, restricted to a namespace of its own in the cluster and in Temporal.
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use gtm_sync::{
+    crd::{Connector, TenantSchedule},
+    operator,
+    settings::{HealthSettings, OperatorSettings, StoreSettings, TemporalSettings},
+    store::{self, Store},
+    temporal::Temporal,
+};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use temporalio_client::{grpc::WorkflowService as _, tonic::IntoRequest as _};
+use temporalio_common::protos::temporal::api::{
+    schedule::v1::Schedule,
+    workflow::v1::NewWorkflowExecutionInfo,
+    workflowservice::v1::{
+        DescribeScheduleRequest, DescribeScheduleResponse, ListWorkflowExecutionsRequest, UpdateScheduleRequest,
+    },
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    crds,
+    support::{self, eventually, stack},
+};
+
+/// Generous: the machine may be busy. A deadline, not a measurement.
+pub(super) const SOON: Duration = Duration::from_secs(60);
+
+/// One installation: Kubernetes namespace, Temporal namespace, store.
+pub(super) struct Installation {
+    pub(super) client: Client,
+    pub(super) namespace: String,
+    pub(super) temporal: Temporal,
+    pub(super) settings: OperatorSettings,
+    pub(super) store: Arc<dyn Store>,
+    _directory: tempfile::TempDir,
+}
+
+/// An operator at work; `stop` ends it, dropping it kills it.
+pub(super) struct Running {
+    stop: watch::Sender<bool>,
+    ended: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    pub(super) async fn stop(self) {
+        self.stop.send_replace(true);
+        self.ended.await.expect("no panic").expect("ends well");
+    }
+
+    /// As a crash: nothing is given back.
+    pub(super) fn kill(self) {
+        self.ended.abort();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+impl Installation {
+    pub(super) async fn new() -> Self {
+        let client = crds::client().await;
+        crds::install_definitions(&client).await;
+        let namespace = crds::namespace(&client, "operator").await;
+        let (temporal, temporal_settings) = stack::temporal_namespace(&support::temporal_address()).await;
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let database_url = format!("sqlite:{}", directory.path().join("store.db").display());
+        let store = store::open(&database_url).await.expect("store opens");
+        let settings = OperatorSettings {
+            store: StoreSettings { database_url },
+            temporal: temporal_settings,
+            health: HealthSettings { health_address: ([127, 0, 0, 1], free_port()).into() },
+            namespace: namespace.clone(),
+            watch_namespaces: vec![namespace.clone()],
+            worker_template: None,
+            recipient: None,
+            no_leader_election: true,
+            resync_seconds: 600,
+        };
+        Self { client, namespace, temporal, settings, store, _directory: directory }
+    }
+
+    /// Starts an operator with these settings.
+    pub(super) async fn operator(&self) -> Running {
+        self.operator_with(|_| {}).await
+    }
+
+    /// Starts an operator whose Temporal is at another address.
+    pub(super) async fn operator_at(&self, temporal_address: &str) -> Running {
+        self.operator_with(|settings| {
+            settings.temporal =
+                TemporalSettings { temporal_address: temporal_address.to_owned(), ..settings.temporal.clone() };
+        })
+        .await
+    }
+
+    /// Starts an operator with other settings.
+    pub(super) async fn operator_with(&self, change: impl FnOnce(&mut OperatorSettings)) -> Running {
+        let kubeconfig = Kubeconfig::read_from(support::kubeconfig()).expect("a kubeconfig");
+        let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        let (stop, stopped) = watch::channel(false);
+        let ended = tokio::spawn(operator::run_in(cluster.expect("a usable kubeconfig"), settings, stopped));
+        Running { stop, ended }
+    }
+
+    pub(super) fn tenants(&self) -> Api<TenantSchedule> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(super) fn connectors(&self) -> Api<Connector> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(super) async fn apply_tenant(&self, name: &str, spec: Value) {
+        let object = json!({"apiVersion": "sync.gtmclarity.io/v1alpha1", "kind": "TenantSchedule",
+            "metadata": {"name": name}, "spec": spec});
+        self.tenants().patch(name, &user(), &Patch::Apply(object)).await.expect("the API server takes it");
+    }
+
+    pub(super) async fn apply_connector(&self, name: &str, spec: Value) {
+        let mut whole = json!({"tenantId": "acme", "source": {"type": "HubSpot", "hubspot": {}},
+            "credentials": {"secretRef": {"name": "crm"}}});
+        for (key, value) in spec.as_object().expect("an object") {
+            whole[key] = value.clone();
+        }
+        let object = json!({"apiVersion": "sync.gtmclarity.io/v1alpha1", "kind": "Connector",
+            "metadata": {"name": name}, "spec": whole});
+        self.connectors().patch(name, &user(), &Patch::Apply(object)).await.expect("the API server takes it");
+    }
+
+    pub(super) async fn apply_secret(&self, name: &str, content: Value) {
+        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content});
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        secrets.patch(name, &user(), &Patch::Apply(object)).await.expect("the API server takes it");
+    }
+
+    pub(super) async fn delete_tenant(&self, name: &str) {
+        self.tenants().delete(name, &DeleteParams::default()).await.expect("the API server takes it");
+    }
+
+    pub(super) async fn delete_connector(&self, name: &str) {
+        self.connectors().delete(name, &DeleteParams::default()).await.expect("the API server takes it");
+    }
+
+    /// Waits until the TenantSchedule's `Ready` has this status and reason, for its latest generation.
+    pub(super) async fn tenant_ready(&self, name: &str, status: &str, reason: &str) -> TenantSchedule {
+        let last = std::sync::Mutex::new(String::new());
+        let api = self.tenants();
+        eventually(&format!("TenantSchedule {name} Ready={status}/{reason}"), SOON, || async {
+            let object = api.get(name).await.ok()?;
+            let of = object.status.clone()?;
+            *last.lock().expect("no panic") = format!("{of:?}");
+            let current = Some(of.observed_generation) == object.metadata.generation;
+            (current && is(&of.conditions, "Ready", status, reason)).then_some(object)
+        })
+        .await
+    }
+
+    /// Waits until the Connector's `Ready` has this status and reason, for its latest generation.
+    pub(super) async fn connector_ready(&self, name: &str, status: &str, reason: &str) -> Connector {
+        self.connector_condition(name, "Ready", status, reason).await
+    }
+
+    /// Waits until a condition of the Connector has this status and reason.
+    pub(super) async fn connector_condition(&self, name: &str, of: &str, status: &str, reason: &str) -> Connector {
+        let api = self.connectors();
+        eventually(&format!("Connector {name} {of}={status}/{reason}"), SOON, || async {
+            let object = api.get(name).await.ok()?;
+            let found = object.status.clone()?;
+            let current = Some(found.observed_generation) == object.metadata.generation;
+            (current && is(&found.conditions, of, status, reason)).then_some(object)
+        })
+        .await
+    }
+
+    pub(super) async fn describe(&self, schedule_id: &str) -> Option<DescribeScheduleResponse> {
+        let client = self.temporal.sdk_client().expect("client");
+        let request = DescribeScheduleRequest {
+            namespace: self.temporal.namespace().to_owned(),
+            schedule_id: schedule_id.to_owned(),
+        };
+        client.connection().clone().describe_schedule(request.into_request()).await.ok().map(|found| found.into_inner())
+    }
+
+    /// Edits a schedule as a person with the Temporal CLI would.
+    pub(super) async fn edit_by_hand(&self, schedule_id: &str, edit: impl FnOnce(&mut Schedule)) {
+        let mut schedule = self.describe(schedule_id).await.and_then(|found| found.schedule).expect("a schedule");
+        edit(&mut schedule);
+        let client = self.temporal.sdk_client().expect("client");
+        let request = UpdateScheduleRequest {
+            namespace: self.temporal.namespace().to_owned(),
+            schedule_id: schedule_id.to_owned(),
+            schedule: Some(schedule),
+            request_id: support::fresh("edit"),
+            ..Default::default()
+        };
+        client.connection().clone().update_schedule(request.into_request()).await.expect("edited");
+    }
+
+    /// Waits until a schedule is as `expected` says.
+    pub(super) async fn schedule(&self, id: &str, what: &str, expected: impl Fn(&Schedule) -> bool) -> Schedule {
+        eventually(&format!("schedule {id}: {what}"), SOON, || async {
+            self.describe(id).await?.schedule.filter(&expected)
+        })
+        .await
+    }
+
+    /// Workflow ids of a type, in any state.
+    pub(super) async fn workflows(&self, workflow_type: &str) -> Vec<String> {
+        let client = self.temporal.sdk_client().expect("client");
+        let request = ListWorkflowExecutionsRequest {
+            namespace: self.temporal.namespace().to_owned(),
+            query: format!("WorkflowType = '{workflow_type}'"),
+            ..Default::default()
+        };
+        let listed =
+            client.connection().clone().list_workflow_executions(request.into_request()).await.expect("listed");
+        listed.into_inner().executions.into_iter().filter_map(|run| run.execution).map(|run| run.workflow_id).collect()
+    }
+
+    /// Waits until exactly one workflow of a type is listed, and returns its id.
+    pub(super) async fn one_workflow(&self, workflow_type: &str) -> String {
+        eventually(&format!("a {workflow_type}"), SOON, || async {
+            let mut listed = self.workflows(workflow_type).await;
+            assert!(listed.len() < 2, "{listed:?}");
+            listed.pop()
+        })
+        .await
+    }
+
+    /// How many reconciles of a kind have ended in success, as the operator's metrics count them.
+    pub(super) async fn reconciles(&self, kind: &str) -> Option<u64> {
+        let url = format!("http://{}/metrics", self.settings.health.health_address);
+        let text = reqwest::get(url).await.ok()?.text().await.ok()?;
+        let wanted = format!("gtm_sync_reconciles_total{{kind=\"{kind}\",result=\"Success\"}}");
+        text.lines().find_map(|line| line.strip_prefix(&wanted)?.trim().parse().ok())
+    }
+
+    /// Waits until the operator has looked at objects of a kind `times` more.
+    pub(super) async fn looked_again(&self, kind: &str, times: u64) {
+        let before = eventually("metrics", SOON, || self.reconciles(kind)).await;
+        eventually(&format!("{times} more reconciles of {kind}"), SOON, || async {
+            (self.reconciles(kind).await? >= before + times).then_some(())
+        })
+        .await;
+    }
+
+    /// What /readyz says.
+    pub(super) async fn readiness(&self) -> Option<(bool, String)> {
+        let answer = reqwest::get(format!("http://{}/readyz", self.settings.health.health_address)).await.ok()?;
+        Some((answer.status().is_success(), answer.text().await.ok()?))
+    }
+
+    /// Reasons of the Events about an object, or all of the namespace.
+    pub(super) async fn events(&self, about: &str) -> Vec<String> {
+        let api: Api<k8s_openapi::api::events::v1::Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let listed = api.list(&Default::default()).await.expect("events");
+        let of = |event: &k8s_openapi::api::events::v1::Event| {
+            event.regarding.as_ref().and_then(|regarding| regarding.name.clone()).as_deref() == Some(about)
+        };
+        listed.items.iter().filter(|event| of(event)).filter_map(|event| event.reason.clone()).collect()
+    }
+
+    /// Waits for an Event.
+    pub(super) async fn event(&self, about: &str, reason: &str) {
+        eventually(&format!("Event {reason} about {about}"), SOON, || async {
+            self.events(about).await.iter().any(|found| found == reason).then_some(())
+        })
+        .await;
+    }
+}
+
+fn user() -> PatchParams {
+    PatchParams::apply("user").force()
+}
+
+pub(super) fn is(conditions: &[Condition], of: &str, status: &str, reason: &str) -> bool {
+    conditions.iter().any(|found| found.type_ == of && found.status == status && found.reason == reason)
+}
+
+/// The workflow that a schedule starts.
+pub(super) fn starts(schedule: &Schedule) -> NewWorkflowExecutionInfo {
+    use temporalio_common::protos::temporal::api::schedule::v1::schedule_action::Action;
+    match schedule.action.clone().and_then(|action| action.action) {
+        Some(Action::StartWorkflow(start)) => start,
+        None => panic!("a schedule without an action"),
+    }
+}
+
+/// The input of the workflow that a schedule starts, as bytes.
+pub(super) fn input(schedule: &Schedule) -> String {
+    let payloads = starts(schedule).input.expect("an input").payloads;
+    assert_eq!(payloads.len(), 1, "one argument");
+    assert_eq!(payloads[0].metadata["encoding"], b"json/plain");
+    String::from_utf8(payloads[0].data.clone()).expect("JSON")
+}
