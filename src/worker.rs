@@ -14,7 +14,7 @@ use temporalio_sdk::{
 use tokio::sync::watch;
 
 use crate::{
-    activities::Activities,
+    activities::{Activities, shared_budget},
     connectors::http::{AllowedHosts, HttpClient, HttpSettings},
     contract::TASK_QUEUE,
     credentials::Opener,
@@ -50,6 +50,7 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
         let store = ready_store(&settings, &readiness).await?;
         let temporal = ready_temporal(&settings, &readiness, store.as_ref()).await?;
         let activities = Activities {
+            budget: shared_budget(&store),
             store,
             temporal: temporal.clone(),
             opener,

@@ -18,7 +18,7 @@ use crate::{
     credentials::{Envelope, TokenStore, seal},
     error_class::Class,
     ids::{ConnectorId, TenantId},
-    store::{BudgetGrant, BudgetKey, BudgetLimit, ConnectionFound, ConnectorRecord, Store},
+    store::{ConnectionFound, ConnectorRecord, Store},
 };
 
 /// A connector ready to be read.
@@ -89,7 +89,7 @@ pub(super) async fn open(
         envelope,
         credential_revision: record.credential_revision,
         tokens: Arc::clone(&activities.store) as Arc<dyn TokenStore>,
-        budget: Arc::new(StoreBudget(Arc::clone(&activities.store))),
+        budget: Arc::clone(&activities.budget) as Arc<dyn Budget>,
         http: activities.http.clone(),
         opener: activities.opener.clone(),
     };
@@ -118,25 +118,16 @@ fn open_credential(
 }
 
 /// The budget shared through the store.
-struct StoreBudget(Arc<dyn Store>);
+pub(super) struct StoreBudget(pub(super) Arc<dyn Store>);
 
 #[async_trait]
 impl Budget for StoreBudget {
     async fn take(&self, key: &Key, limit: &Limit, want: u32) -> Result<Grant, Class> {
-        let limit = BudgetLimit { requests: limit.requests, window: limit.window };
-        let granted = self.0.take_budget(&store_key(key), &limit, want).await;
-        granted.map_err(|error| error.class()).map(|granted| match granted {
-            BudgetGrant::Granted(count) => Grant::Granted(count),
-            BudgetGrant::Wait(wait, reason) => Grant::Wait(wait, reason),
-        })
+        self.0.take_budget(key, limit, want).await.map_err(|error| error.class())
     }
 
     async fn park(&self, key: &Key, wait: Duration, reason: &str) -> Result<(), Class> {
-        let parked = self.0.park_budget(&store_key(key), clock::now() + wait, reason).await;
+        let parked = self.0.park_budget(key, clock::now() + wait, reason).await;
         parked.map_err(|error| error.class())
     }
-}
-
-fn store_key(key: &Key) -> BudgetKey {
-    BudgetKey { system: key.system, account_id: key.account_id.clone(), class: key.class }
 }

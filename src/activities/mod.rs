@@ -18,7 +18,7 @@ use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use tokio::sync::watch;
 
 use crate::{
-    connectors::http::HttpClient,
+    connectors::{budget::Slices, http::HttpClient},
     contract::activities as contract,
     credentials::Opener,
     ids::Names,
@@ -38,12 +38,20 @@ pub struct Activities {
     pub opener: Opener,
     /// The guarded client to the sources.
     pub http: HttpClient,
+    /// This process's slices of the shared request budgets.
+    pub budget: Arc<Slices>,
     /// Names of runs, with the configured cluster id.
     pub names: Names,
     /// Counts attempts by result.
     pub metrics: Metrics,
     /// Becomes true at SIGTERM: a fetch then returns the pages it has (R41).
     pub draining: watch::Receiver<bool>,
+}
+
+/// The request budgets of one process, shared with all others through the store (R35).
+#[must_use]
+pub fn shared_budget(store: &Arc<dyn Store>) -> Arc<Slices> {
+    Arc::new(Slices::of(Arc::new(dispatcher::StoreBudget(Arc::clone(store)))))
 }
 
 impl Activities {

@@ -2,6 +2,7 @@
 //! the vendor's limit (R35). Holds no counters of its own beyond a slice of granted requests; `activities` adapts the store.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,40 +12,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Error;
 use crate::error_class::Class;
+pub use crate::model::budget::{Grant, Key, Limit};
 
 /// Waits up to this long happen in place; longer ones are a result, so that no activity slot sleeps (R41).
 pub const MAX_WAIT_IN_PLACE: Duration = Duration::from_secs(2);
-/// Most requests taken at once: those of one batch of 5,000 rows at 100 a page, hence at most two statements a batch (R35).
+/// A slice is this part of a window's requests: small enough for several pods to share a window, large enough that a
+/// batch of 5,000 rows at 100 a page costs about two statements (R35).
+const SLICE_PART: u32 = 4;
+/// Most requests of one slice.
 const MAX_SLICE: u32 = 50;
-
-/// Whose quota.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// `hubspot`, `salesforce`.
-    pub system: &'static str,
-    /// The vendor's account id, or one made of tenant and connector while it is unknown.
-    pub account_id: String,
-    /// A class of requests with a limit of its own, e.g. `search`.
-    pub class: &'static str,
-}
-
-/// A rate: at most `requests` in any window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// Requests per window.
-    pub requests: u32,
-    /// Length of the window.
-    pub window: Duration,
-}
-
-/// An answer of the shared budget.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Grant {
-    /// This many requests may be sent within the window.
-    Granted(u32),
-    /// None before this long; with the reason, if the vendor gave one.
-    Wait(Duration, Option<String>),
-}
 
 /// The budget shared by everybody on one vendor account.
 #[async_trait]
@@ -77,6 +53,64 @@ impl Budget for Unlimited {
     }
 }
 
+/// Slices of granted requests, held by one process for all its connectors, so that the shared budget is asked once a
+/// slice and nothing granted is lost when a connector is closed.
+pub struct Slices {
+    shared: Arc<dyn Budget>,
+    held: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Slice>>>>,
+}
+
+#[derive(Debug)]
+struct Slice {
+    left: u32,
+    expires_at: Instant,
+}
+
+impl std::fmt::Debug for Slices {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Slices").field("held", &self.held).finish_non_exhaustive()
+    }
+}
+
+impl Slices {
+    /// Of this shared budget.
+    #[must_use]
+    pub fn of(shared: Arc<dyn Budget>) -> Self {
+        Self { shared, held: Mutex::default() }
+    }
+
+    fn slice(&self, key: &Key) -> Arc<tokio::sync::Mutex<Slice>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = || Arc::new(tokio::sync::Mutex::new(Slice { left: 0, expires_at: Instant::now() }));
+        Arc::clone(held.entry(key.clone()).or_insert_with(none))
+    }
+}
+
+#[async_trait]
+impl Budget for Slices {
+    async fn take(&self, key: &Key, limit: &Limit, want: u32) -> Result<Grant, Class> {
+        let slice = self.slice(key);
+        let mut slice = slice.lock().await;
+        if slice.left == 0 || Instant::now() >= slice.expires_at {
+            let size = (limit.requests / SLICE_PART).clamp(want.max(1), MAX_SLICE.max(want));
+            match self.shared.take(key, limit, size).await? {
+                Grant::Granted(granted) => {
+                    (slice.left, slice.expires_at) = (granted, Instant::now() + limit.window);
+                }
+                wait @ Grant::Wait(..) => return Ok(wait),
+            }
+        }
+        let granted = slice.left.min(want);
+        slice.left -= granted;
+        Ok(Grant::Granted(granted))
+    }
+
+    async fn park(&self, key: &Key, wait: Duration, reason: &str) -> Result<(), Class> {
+        self.slice(key).lock().await.left = 0;
+        self.shared.park(key, wait, reason).await
+    }
+}
+
 /// Paces one class of requests of one connector.
 pub struct Pacer {
     budget: Arc<dyn Budget>,
@@ -84,13 +118,11 @@ pub struct Pacer {
     limit: Mutex<Limit>,
     /// Smallest distance between two requests of this pacer, for limits whose window is shorter than ours.
     spacing: Duration,
-    slice: tokio::sync::Mutex<Slice>,
+    pace: tokio::sync::Mutex<Pace>,
 }
 
 #[derive(Debug)]
-struct Slice {
-    left: u32,
-    expires_at: Instant,
+struct Pace {
     next_at: Instant,
     /// The vendor's last word, kept here too so that it holds even where nothing is shared.
     parked: Option<(Instant, String)>,
@@ -106,9 +138,8 @@ impl Pacer {
     /// A pacer that starts with `limit`.
     #[must_use]
     pub fn new(budget: Arc<dyn Budget>, key: Key, limit: Limit, spacing: Duration) -> Self {
-        let now = Instant::now();
-        let slice = tokio::sync::Mutex::new(Slice { left: 0, expires_at: now, next_at: now, parked: None });
-        Self { budget, key, limit: Mutex::new(limit), spacing, slice }
+        let pace = tokio::sync::Mutex::new(Pace { next_at: Instant::now(), parked: None });
+        Self { budget, key, limit: Mutex::new(limit), spacing, pace }
     }
 
     /// Takes the right to send one request, waiting in place where that is short.
@@ -119,34 +150,23 @@ impl Pacer {
     /// # Cancellation
     /// May be dropped at any await; a request that was granted and not sent is lost to its window.
     pub async fn acquire(&self) -> Result<(), Error> {
-        let mut slice = self.slice.lock().await;
-        if slice.left == 0 || Instant::now() >= slice.expires_at {
-            self.refill(&mut slice).await?;
-        }
-        slice.left -= 1;
-        sleep_until(slice.next_at).await;
-        slice.next_at = Instant::now() + self.spacing;
-        Ok(())
-    }
-
-    async fn refill(&self, slice: &mut Slice) -> Result<(), Error> {
-        let limit = self.limit();
+        let mut pace = self.pace.lock().await;
         let patience = Instant::now() + MAX_WAIT_IN_PLACE;
-        if let Some((until, reason)) = slice.parked.as_ref().filter(|(until, _)| *until > Instant::now()) {
+        if let Some((until, reason)) = pace.parked.as_ref().filter(|(until, _)| *until > Instant::now()) {
             self.pause(*until - Instant::now(), Some(reason.clone()), patience).await?;
         }
+        let limit = self.limit();
         loop {
-            let want = limit.requests.clamp(1, MAX_SLICE);
-            match self.budget.take(&self.key, &limit, want).await.map_err(Error::Store)? {
-                Grant::Granted(granted) if granted > 0 => {
-                    (slice.left, slice.expires_at) = (granted, Instant::now() + limit.window);
-                    return Ok(());
-                }
+            match self.budget.take(&self.key, &limit, 1).await.map_err(Error::Store)? {
+                Grant::Granted(granted) if granted > 0 => break,
                 // A budget that grants nothing and names no time is asked again after a tenth of its window.
                 Grant::Granted(_) => self.pause(limit.window / 10, None, patience).await?,
                 Grant::Wait(wait, reason) => self.pause(wait, reason, patience).await?,
             }
         }
+        sleep_until(pace.next_at).await;
+        pace.next_at = Instant::now() + self.spacing;
+        Ok(())
     }
 
     async fn pause(&self, wait: Duration, reason: Option<String>, patience: Instant) -> Result<(), Error> {
@@ -159,15 +179,12 @@ impl Pacer {
         Ok(())
     }
 
-    /// The vendor said to wait: tells everybody on the account and drops what is left of the slice.
+    /// The vendor said to wait: tells everybody on the account.
     ///
     /// # Errors
     /// `Store` when the shared budget cannot be told.
     pub async fn park(&self, wait: Duration, reason: &str) -> Result<(), Error> {
-        let mut slice = self.slice.lock().await;
-        slice.left = 0;
-        slice.parked = Some((Instant::now() + wait, reason.to_owned()));
-        drop(slice);
+        self.pace.lock().await.parked = Some((Instant::now() + wait, reason.to_owned()));
         self.budget.park(&self.key, wait, reason).await.map_err(Error::Store)
     }
 
@@ -177,7 +194,7 @@ impl Pacer {
         *self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The vendor's headers named another limit; it counts from the next slice on.
+    /// The vendor's headers named another limit; it counts from the next request to the shared budget on.
     pub fn learn(&self, limit: Limit) {
         *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = limit;
     }
@@ -207,12 +224,17 @@ mod tests {
         }
     }
 
+    fn key() -> Key {
+        Key { system: "hubspot", account_id: "1".to_owned(), class: "general" }
+    }
+
+    const LIMIT: Limit = Limit { requests: 100, window: Duration::from_secs(10) };
+
     fn pacer(mut answers: Vec<Grant>) -> (Arc<Scripted>, Pacer) {
         answers.reverse();
         let budget = Arc::new(Scripted { answers: Mutex::new(answers), ..Scripted::default() });
-        let key = Key { system: "hubspot", account_id: "1".to_owned(), class: "general" };
-        let limit = Limit { requests: 100, window: Duration::from_secs(10) };
-        (Arc::clone(&budget), Pacer::new(budget, key, limit, SPACING))
+        let slices = Arc::new(Slices::of(Arc::clone(&budget) as Arc<dyn Budget>));
+        (budget, Pacer::new(slices, key(), LIMIT, SPACING))
     }
 
     #[tokio::test]
@@ -225,6 +247,17 @@ mod tests {
         assert_eq!(budget.taken.lock().expect("lock").len(), 1);
         assert!(start.elapsed() >= 4 * SPACING);
         assert_eq!(pacer.acquire().await, Err(Error::Store(Class::Transient)), "the slice is used up");
+    }
+
+    #[tokio::test]
+    async fn connectors_opened_one_after_the_other_share_a_slice() {
+        let budget = Arc::new(Scripted { answers: Mutex::new(vec![Grant::Granted(3)]), ..Scripted::default() });
+        let slices = Arc::new(Slices::of(Arc::clone(&budget) as Arc<dyn Budget>));
+        for _ in 0..3 {
+            let pacer = Pacer::new(Arc::clone(&slices) as Arc<dyn Budget>, key(), LIMIT, Duration::ZERO);
+            pacer.acquire().await.expect("granted");
+        }
+        assert_eq!(*budget.taken.lock().expect("lock"), [(LIMIT, 25)], "one statement, a quarter of the window");
     }
 
     #[tokio::test]
@@ -245,13 +278,13 @@ mod tests {
     async fn a_parked_or_expired_slice_is_not_used_and_a_learnt_limit_counts_from_the_next_one() {
         let (budget, pacer) = pacer(vec![Grant::Granted(5), Grant::Granted(5), Grant::Granted(5)]);
         pacer.acquire().await.expect("granted");
-        pacer.learn(Limit { requests: 19, window: Duration::from_millis(5) });
+        pacer.learn(Limit { requests: 20, window: Duration::from_millis(5) });
         pacer.park(Duration::ZERO, "RateLimited").await.expect("told");
         pacer.acquire().await.expect("granted");
         sleep(Duration::from_millis(10)).await;
         pacer.acquire().await.expect("granted");
         let taken: Vec<_> =
             budget.taken.lock().expect("lock").iter().map(|(limit, want)| (limit.requests, *want)).collect();
-        assert_eq!(taken, [(100, 50), (19, 19), (19, 19)]);
+        assert_eq!(taken, [(100, 25), (20, 5), (20, 5)]);
     }
 }

@@ -132,7 +132,7 @@ pub trait Source: Send + Sync {
     /// Reads only (a token refresh is stored by revision before it is used).
     async fn account(&self) -> Result<Account, Error>;
 
-    /// The streams of this Connector, in the order they should be read (referenced before referencing).
+    /// The streams of this Connector, in the order to read them: the Connector's own, else referenced before referencing.
     fn streams(&self) -> &[Stream];
 
     /// Fetches one page and pushes each of its records, as a row, a tombstone or a rejection, in the order served.

@@ -101,10 +101,14 @@ impl Token {
     }
 }
 
+/// RFC 6749, 5.1; HubSpot's reference shows the same fields in camelCase too.
 #[derive(Deserialize)]
 struct TokenAnswer {
+    #[serde(alias = "accessToken")]
     access_token: String,
+    #[serde(alias = "expiresIn")]
     expires_in: i64,
+    #[serde(alias = "refreshToken")]
     refresh_token: Option<String>,
 }
 

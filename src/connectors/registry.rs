@@ -69,17 +69,21 @@ pub fn streams(source: &SourceConfig) -> &'static [Stream] {
     }
 }
 
-/// The streams that a Connector asks for (all, when it names none), in the order they are read: referenced before referencing.
+/// The streams that a Connector asks for, in its order; all of them, referenced before referencing, when it names none.
 ///
 /// # Errors
 /// `Configuration` for a name that the source does not have, naming those it has.
 pub fn chosen_streams(source: &SourceConfig, chosen: &[StreamConfig]) -> Result<Vec<Stream>, Error> {
     let known = streams(source);
-    if let Some(unknown) = chosen.iter().find(|stream| known.iter().all(|known| known.name != stream.name)) {
-        let names: Vec<_> = known.iter().map(|stream| stream.name).collect();
-        let detail = format!("unknown stream {:?}; known are {}", unknown.name, names.join(", "));
-        return Err(Error::Configuration { system: source.source_type(), detail });
+    if chosen.is_empty() {
+        return Ok(known.to_vec());
     }
-    let wanted = |stream: &&Stream| chosen.is_empty() || chosen.iter().any(|chosen| chosen.name == stream.name);
-    Ok(known.iter().filter(wanted).copied().collect())
+    let find = |wanted: &StreamConfig| {
+        known.iter().find(|stream| stream.name == wanted.name).copied().ok_or_else(|| {
+            let names: Vec<_> = known.iter().map(|stream| stream.name).collect();
+            let detail = format!("unknown stream {:?}; known are {}", wanted.name, names.join(", "));
+            Error::Configuration { system: source.source_type(), detail }
+        })
+    };
+    chosen.iter().map(find).collect()
 }

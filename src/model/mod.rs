@@ -2,6 +2,7 @@
 //! Pure: no I/O, no clock, no SQL, no HTTP.
 
 pub mod batch;
+pub mod budget;
 pub mod config;
 pub mod cursor;
 pub mod entity;

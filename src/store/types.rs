@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::budget::{Grant as BudgetGrant, Key as BudgetKey, Limit as BudgetLimit};
 use crate::{
     contract::{
         activities::{Lease, Parked},
@@ -367,33 +368,4 @@ pub struct RunSummary {
     pub stats: SyncStats,
     /// Streams that could not be read.
     pub failed_streams: Vec<String>,
-}
-
-/// Whose quota (R35).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct BudgetKey {
-    /// `hubspot`, `salesforce`.
-    pub system: &'static str,
-    /// The vendor's account id, or the host while it is unknown.
-    pub account_id: String,
-    /// A class of requests with a limit of its own, e.g. `search`.
-    pub class: &'static str,
-}
-
-/// A rate: at most `requests` in any window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BudgetLimit {
-    /// Requests per window.
-    pub requests: u32,
-    /// Length of the window.
-    pub window: std::time::Duration,
-}
-
-/// A grant from the shared budget.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BudgetGrant {
-    /// This many requests may be sent now.
-    Granted(u32),
-    /// None before this long; with the reason, if the vendor gave one.
-    Wait(std::time::Duration, Option<String>),
 }

@@ -3,7 +3,7 @@
 
 use std::{net::Ipv4Addr, path::Path};
 
-use anyhow::bail;
+use anyhow::ensure;
 
 use crate::{
     console,
@@ -31,17 +31,19 @@ pub(crate) struct Cluster {
     pub(crate) postgres: Postgres,
 }
 
-/// Why there can be no pods on this machine, if so.
-pub(crate) fn obstacle(machine: &Machine) -> Option<&'static str> {
-    if machine.root { None } else { Some("pods need root on Linux") }
+/// Whether there can be pods on this machine.
+///
+/// # Errors
+/// The reason why not.
+pub(crate) fn possible(machine: &Machine) -> anyhow::Result<()> {
+    ensure!(machine.root, "pods need root on Linux");
+    Ok(())
 }
 
 impl Cluster {
     /// Starts everything; servers first and at once, then the node.
     pub(crate) async fn start(machine: &Machine, run: &Run, tools: &Toolbox, web_ui: bool) -> anyhow::Result<Self> {
-        if let Some(why) = obstacle(machine) {
-            bail!(why);
-        }
+        possible(machine)?;
         let step = console::step("started kube-apiserver, Temporal and PostgreSQL");
         let namespaces = Namespaces::create(machine, run).await?;
         let network = Network::create(machine, run, &namespaces).await?;

@@ -205,12 +205,12 @@ pub(crate) async fn product(machine: &Machine) -> anyhow::Result<PathBuf> {
     Ok(archive)
 }
 
-/// The program without symbols, which are most of its size; as it is when there is no `strip`.
+/// The program without symbols, which are half of its size; as it is when there is no `strip`.
 async fn stripped(machine: &Machine, program: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
     let Some(strip) = machine.program("strip") else { return Ok(program.to_owned()) };
     let output = directory.join("gtm-sync.stripped");
     let mut command = process::command(strip);
-    command.arg("--strip-debug").arg("-o").arg(&output).arg(program);
+    command.arg("--strip-all").arg("-o").arg(&output).arg(program);
     process::capture(command).await?;
     Ok(output)
 }

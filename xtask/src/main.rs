@@ -6,7 +6,9 @@ mod cluster;
 mod console;
 mod control_plane;
 mod debian;
+mod demo;
 mod forward;
+mod generate;
 mod image;
 mod kernel;
 mod machine;
@@ -16,6 +18,7 @@ mod node;
 mod postgres;
 mod process;
 mod python;
+mod random;
 mod run;
 mod services;
 mod temporal;
@@ -44,6 +47,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the product at work: cluster, chart, two tenants, three connectors; stays up until Ctrl-C.
+    ///
+    /// As root on Linux with real pods; otherwise, or with --processes, operator and worker are processes of this
+    /// machine on SQLite. While it is up, `. target/demo/env` makes kubectl, temporal and psql work.
+    Demo(demo::Options),
     /// Find or build kube-apiserver, kubelet, etcd, temporal, helm and the rest, and list where they are.
     Tools,
     /// Start kube-apiserver, Temporal and PostgreSQL for `cargo test`, until Ctrl-C; see target/services/env.
@@ -51,6 +59,12 @@ enum Command {
         /// With a node that runs pods; needs root on Linux.
         #[arg(long)]
         pods: bool,
+    },
+    /// Rewrite CRDs, the chart's copies, docs/crd-reference.md and deploy/base.
+    Generate {
+        /// Write nothing; fail when a file is stale.
+        #[arg(long)]
+        check: bool,
     },
     /// Build the product and write its container image as an archive, without a container engine.
     Image,
@@ -81,8 +95,10 @@ fn main() -> ExitCode {
 async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
     let machine = Machine::look();
     match arguments.command {
+        Command::Demo(options) => demo::run(&machine, arguments.yes, &options).await,
         Command::Tools => tools::list(&machine).await,
         Command::Services { pods } => services::keep_up(&machine, arguments.yes, pods).await,
+        Command::Generate { check } => generate::run(&machine, check).await,
         Command::Image => image::command(&machine).await,
         Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
     }

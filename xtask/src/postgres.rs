@@ -16,6 +16,7 @@ use crate::{
     certs::write_private,
     machine::{Machine, is_executable},
     process::{self, Farewell, Service},
+    random,
     run::Run,
 };
 
@@ -37,7 +38,8 @@ impl Postgres {
         let programs = programs(machine).context("PostgreSQL's programs (initdb, postgres) were not found")?;
         let directory = run.scratch.join("postgres");
         fs::create_dir(&directory)?;
-        let password = password()?;
+        // It protects the server from other users of the machine: a superuser of PostgreSQL can run programs.
+        let password = random::hexadecimal(18)?;
         let password_file = directory.join("password");
         write_private(&password_file, &password)?;
         if machine.root {
@@ -101,18 +103,6 @@ fn settings(address: IpAddr) -> Vec<String> {
     settings.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
     settings.extend(["max_connections=300", "shared_buffers=128MB", "log_min_messages=warning"].map(str::to_owned));
     settings
-}
-
-/// The password protects the server from other users of the machine: a superuser of PostgreSQL can run programs.
-fn password() -> anyhow::Result<String> {
-    let mut bytes = [0u8; 18];
-    io_read_random(&mut bytes)?;
-    Ok(bytes.iter().map(|it| format!("{it:02x}")).collect())
-}
-
-fn io_read_random(bytes: &mut [u8]) -> anyhow::Result<()> {
-    let mut source = fs::File::open("/dev/urandom").context("could not open /dev/urandom")?;
-    std::io::Read::read_exact(&mut source, bytes).context("could not read /dev/urandom")
 }
 
 fn with_arguments(mut command: Command, arguments: &[&str], path: &Path) -> Command {

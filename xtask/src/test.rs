@@ -1,14 +1,15 @@
 //! `cargo xtask test`: every layer of tests with the services it needs. Layers go on after a failed one, so that one run
 //! shows everything; how results are counted and told is `test_report`'s.
 
-use std::process::Command;
+use std::{future::Future, process::Command};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 
 use crate::{
-    console, debian,
+    cluster::{self, Cluster},
+    console, debian, image,
     machine::Machine,
     process, python,
     run::Run,
@@ -78,8 +79,12 @@ impl Session<'_> {
         // Go and Rust builds share the cores; tests without services run meanwhile.
         let (tools, binaries) = tokio::join!(self.tools(wants_services), self.layers_without_services());
         let Some(binaries) = binaries else { return Ok(()) };
+        let tools = packages.and(tools);
         if self.wants(Layer::It) {
-            self.it(packages.and(tools), &binaries).await;
+            self.not_run_on_error("it", self.it(&tools, &binaries)).await;
+        }
+        if self.wants(Layer::Cluster) {
+            self.not_run_on_error("cluster", self.cluster(yes, &tools, &binaries)).await;
         }
         Ok(())
     }
@@ -89,7 +94,11 @@ impl Session<'_> {
             return Ok(Toolbox::default());
         }
         let start = Instant::now();
-        let tools = tools::ensure(self.machine, tools::SERVICES).await;
+        let mut needed = tools::SERVICES.to_vec();
+        if self.wants(Layer::Cluster) && cluster::possible(self.machine).is_ok() {
+            needed.extend(tools::NODE);
+        }
+        let tools = tools::ensure(self.machine, &needed).await;
         self.add("tools, beside the rest", start, Outcome::Done(Counts::default()));
         tools
     }
@@ -136,23 +145,46 @@ impl Session<'_> {
         }
     }
 
-    async fn it(&self, tools: anyhow::Result<Toolbox>, binaries: &[TestBinary]) {
+    /// A layer whose services cannot be started is told as such, not as a failed test.
+    async fn not_run_on_error(&self, name: &str, layer: impl Future<Output = anyhow::Result<()>>) {
         let start = Instant::now();
-        if let Err(error) = async { self.it_with_services(&tools?, binaries).await }.await {
-            self.add("it: stores, workflows, operator", start, Outcome::NotRun(format!("{error:#}")));
+        if let Err(error) = layer.await {
+            self.add(name, start, Outcome::NotRun(format!("{error:#}")));
         }
     }
 
-    async fn it_with_services(&self, tools: &Toolbox, binaries: &[TestBinary]) -> anyhow::Result<()> {
+    async fn it(&self, tools: &anyhow::Result<Toolbox>, binaries: &[TestBinary]) -> anyhow::Result<()> {
+        let tools = tools.as_ref().map_err(|error| anyhow!("{error:#}"))?;
         let start = Instant::now();
         let python = python::ensure(self.machine).await?;
         let run = Run::start(self.machine, "test")?;
         let services = Services::start(self.machine, &run, tools).await?;
-        self.add("services", start, Outcome::Done(Counts::default()));
+        self.add("it: services", start, Outcome::Done(Counts::default()));
         let mut variables = services.variables();
         variables.extend(services::tool_variables(self.machine, tools, Some(&python)));
         let selected = binaries.iter().filter(|it| it.is_integration(&self.machine.repository, "it"));
-        self.tests("it: stores, workflows, operator", selected, &["--include-ignored"], &variables).await;
+        self.tests("it", selected, &["--include-ignored"], &variables).await;
+        if self.options.keep && !self.wants(Layer::Cluster) {
+            services::announce_and_wait(self.machine, &run, &variables).await?;
+        }
+        Ok(())
+    }
+
+    async fn cluster(&self, yes: bool, tools: &anyhow::Result<Toolbox>, binaries: &[TestBinary]) -> anyhow::Result<()> {
+        let tools = tools.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        cluster::possible(self.machine)?;
+        debian::ensure(self.machine, yes, &debian::NODE).await?;
+        let start = Instant::now();
+        let run = Run::start(self.machine, "cluster")?;
+        let cluster = Cluster::start(self.machine, &run, tools, false).await?;
+        let archive = image::product(self.machine).await?;
+        cluster.import(&archive).await?;
+        self.add("cluster: services and image", start, Outcome::Done(Counts::default()));
+        let mut variables = cluster.variables();
+        variables.push(("GTM_TEST_IMAGE", image::PRODUCT.to_owned()));
+        variables.extend(services::tool_variables(self.machine, tools, None));
+        let selected = binaries.iter().filter(|it| it.is_integration(&self.machine.repository, "cluster"));
+        self.tests("cluster", selected, &["--include-ignored"], &variables).await;
         if self.options.keep {
             services::announce_and_wait(self.machine, &run, &variables).await?;
         }
