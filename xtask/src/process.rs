@@ -182,16 +182,6 @@ impl Service {
         self
     }
 
-    /// The process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Where its output goes.
-    pub(crate) fn log(&self) -> &Path {
-        &self.log
-    }
-
     /// Fails when the process has ended by itself, with the end of its log.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {

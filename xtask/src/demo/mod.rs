@@ -31,7 +31,7 @@ pub(crate) struct Options {
     #[arg(long)]
     exit: bool,
     /// CRM objects in each simulated account.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     records: u32,
     /// Run operator and worker as processes on SQLite, as it is done without root.
     #[arg(long, conflicts_with = "context")]

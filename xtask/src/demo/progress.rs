@@ -74,7 +74,7 @@ impl Status {
             return format!("{} with {} errors", last.outcome.to_lowercase(), last.errors_count);
         }
         if let Some(progress) = &self.progress {
-            return format!("{} {}", progress.phase, progress.entity_type);
+            return format!("{} {}", progress.phase, progress.entity_type).trim_end().to_owned();
         }
         for kind in ["Ready", "Connected"] {
             match self.condition(kind) {
