@@ -228,6 +228,11 @@ async fn connection_and_runs_as_workers_record_them_are_shown_on_connector_and_t
     let object = installation.connector_condition("hubspot", "Syncing", "True", "Running").await;
     let progress = object.status.and_then(|status| status.progress).expect("progress");
     assert_eq!(progress.workflow_id, "sync-acme-hubspot-manual");
+    installation.store.finish_run(&lease, &RunEnd::More).await.expect("ended at its budget");
+    let next = installation.one_workflow("connectorSyncWorkflow").await;
+    assert!(next.starts_with("sync-acme-hubspot-20"), "the next run goes on at once (R21): {next}");
+    let request = LeaseRequest { workflow_id: next, ..request };
+    let lease = installation.store.take_lease(&request).await.expect("a lease").lease;
     installation.store.finish_run(&lease, &RunEnd::Failed("Unauthorised".to_owned())).await.expect("ended");
     let object = installation.connector_condition("hubspot", "Healthy", "False", "LastSyncFailed").await;
     let status = object.status.expect("status");
