@@ -1,8 +1,6 @@
 //! What every source must do, as one suite: a connector is done when it passes against its vendor's simulator.
 //! Knows no vendor; a `Driver` opens the source and breaks the simulator on demand.
 
-mod memory;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -11,8 +9,6 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
-
-pub use memory::MemoryTokens;
 
 use super::{Error, Fetch, Source};
 use crate::model::batch::{Batch, BatchWriter, Record};

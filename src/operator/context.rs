@@ -102,7 +102,11 @@ impl Memory {
     pub fn forget(&self, key: &ObjectKey) {
         let mut inner = self.lock();
         inner.checks.remove(key);
-        inner.projected.retain(|_, of| of != key);
+        let gone: Vec<_> = inner.projected.extract_if(|_, of| of == key).map(|(ids, _)| ids).collect();
+        for ids in gone {
+            inner.rows.remove(&ids);
+            inner.dirty.remove(&ids);
+        }
     }
 
     /// A row as read from the store; whether it differs from what was known, with what was known.

@@ -14,7 +14,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as tokio_watch};
 
 use super::{
     back_off::jittered,
@@ -51,6 +51,9 @@ pub struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     pub queue: stream::BoxStream<'static, Result<ReconcileRequest<Watched<K>>, watcher::Error>>,
     /// Requests of others.
     pub trigger: mpsc::UnboundedSender<ObjectRef<Watched<K>>>,
+    /// True once the cache holds the first full list. Not `Store::wait_until_ready`: it wakes only one of those who wait
+    /// (kube-runtime 5.0.0, `delayed_init.rs`), and the controller is one.
+    pub listed: tokio_watch::Receiver<bool>,
 }
 
 /// Starts to watch a kind. `gone` is told each deletion that the watch sees; a relist tells none.
@@ -60,6 +63,7 @@ where
 {
     let (cache, writer) = reflector::store();
     let (trigger, triggered) = mpsc::unbounded_channel();
+    let (list_done, listed) = tokio_watch::channel(false);
     let mut known = std::collections::HashMap::new();
     let watched = watcher(api, watcher::Config::default().page_size(PAGE_SIZE))
         .default_backoff()
@@ -79,7 +83,11 @@ where
                     gone(object);
                     None
                 }
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Ok(watcher::Event::Init) => None,
+                Ok(watcher::Event::InitDone) => {
+                    list_done.send_replace(true);
+                    None
+                }
                 Err(error) => Some(Err(error)),
             };
             std::future::ready(request)
@@ -88,7 +96,7 @@ where
         let reference = triggered.recv().await?;
         Some((Ok(ReconcileRequest::from(reference)), triggered))
     });
-    Watch { cache, queue: stream::select(watched, others).boxed(), trigger }
+    Watch { cache, queue: stream::select(watched, others).boxed(), trigger, listed }
 }
 
 /// What a reconcile depends on of an object's metadata: not its status, which we write ourselves.

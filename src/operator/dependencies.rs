@@ -62,10 +62,10 @@ impl Dependencies {
 
     /// A dependency is of no use now, whatever it answers.
     pub fn down(&self, dependency: Dependency, why: &Error) {
+        self.shared.readiness.set(label(dependency), Err(why.to_string()));
         if self.state(dependency).swap(DOWN, Ordering::Relaxed) == DOWN {
             return;
         }
-        self.shared.readiness.set(label(dependency), Err(why.to_string()));
         tracing::warn!(dependency = label(dependency), error = %why, "does not answer; waiting");
         let message = format!("{} does not answer; objects keep their conditions meanwhile", dependency.name());
         self.shared.announcer.about_operator(Note::warning("DependencyUnavailable", "Reconcile", message));

@@ -74,10 +74,11 @@ impl Error {
         }
     }
 
-    /// Whether the dependency is away, rather than of another opinion.
+    /// Whether the dependency is of no use to anybody now, rather than of another opinion on one request.
     #[must_use]
     pub fn is_outage(&self) -> bool {
-        matches!(self.class(), Class::Transient | Class::RateLimited(_)) && self.dependency().is_some()
+        let away = matches!(self.class(), Class::Transient | Class::RateLimited(_)) && self.dependency().is_some();
+        away || matches!(self, Self::Temporal(temporal::Error::AnotherInstallation { .. }))
     }
 
     /// The call took longer than it may.

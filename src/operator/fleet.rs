@@ -8,11 +8,14 @@ use kube::{
     core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::world::{Kind, ObjectKey};
 use crate::{
-    crd::{Connector, TenantSchedule},
+    crd::{
+        Connector, TenantSchedule,
+        conditions::{READY, reason},
+    },
     ids::TenantId,
 };
 
@@ -31,6 +34,8 @@ pub struct Scope {
     pub tenants: Store<Watched<TenantSchedule>>,
     /// Connectors.
     pub connectors: Store<Watched<Connector>>,
+    /// Each true once its cache holds the first full list.
+    pub listed: [watch::Receiver<bool>; 2],
     /// Reconcile this TenantSchedule.
     pub trigger_tenant: Trigger<TenantSchedule>,
     /// Reconcile this Connector.
@@ -54,9 +59,10 @@ impl Fleet {
     /// Waits until every cache holds the first full list.
     pub async fn ready(&self) {
         for scope in &self.scopes {
-            // An error means that the watch has ended, and with it the process.
-            let _ended = scope.tenants.wait_until_ready().await;
-            let _ended = scope.connectors.wait_until_ready().await;
+            for listed in &scope.listed {
+                // An error means that the watch has ended, and with it the process.
+                let _ended = listed.clone().wait_for(|listed| *listed).await.is_err();
+            }
         }
     }
 
@@ -87,8 +93,7 @@ impl Fleet {
         self.scopes.iter().flat_map(|scope| scope.tenants.state()).filter(|object| object.0.is_ok()).collect()
     }
 
-    /// The tenant's TenantSchedule in a namespace, if one is there and not being deleted. Of two the one that is ready:
-    /// the other is in conflict with it.
+    /// The tenant's TenantSchedule in a namespace, if one is there and not being deleted; of two not the one that lost.
     #[must_use]
     pub fn tenant(&self, namespace: &str, tenant: &TenantId) -> Option<TenantSchedule> {
         let of_tenant = |object: &Watched<TenantSchedule>| {
@@ -97,7 +102,20 @@ impl Fleet {
                 && object.0.as_ref().is_ok_and(|object| &object.spec.tenant_id == tenant)
         };
         let found = self.scope(namespace)?.tenants.state_filter(of_tenant);
-        found.first().and_then(|object| object.0.as_ref().ok()).cloned()
+        let readable = || found.iter().filter_map(|object| object.0.as_ref().ok());
+        readable().find(|object| !is_loser(object)).or_else(|| readable().next()).cloned()
+    }
+
+    /// Reconciles everything soon.
+    pub fn trigger_all(&self) {
+        for scope in &self.scopes {
+            for object in scope.tenants.state() {
+                let _closed = scope.trigger_tenant.send(ObjectRef::from_obj(&*object)).is_err();
+            }
+            for object in scope.connectors.state() {
+                let _closed = scope.trigger_connector.send(ObjectRef::from_obj(&*object)).is_err();
+            }
+        }
     }
 
     /// Reconciles an object soon.
@@ -127,4 +145,11 @@ impl Fleet {
     fn scope(&self, namespace: &str) -> Option<&Scope> {
         self.scopes.iter().find(|scope| scope.namespace.as_deref().is_none_or(|watched| watched == namespace))
     }
+}
+
+/// Another TenantSchedule holds its tenant.
+#[must_use]
+pub fn is_loser(object: &TenantSchedule) -> bool {
+    let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == READY && condition.reason == reason::TENANT_CONFLICT)
 }

@@ -24,39 +24,52 @@ const PROBE: Duration = Duration::from_secs(2);
 /// Only what waiting does not mend (the address).
 pub async fn keep_temporal(
     settings: TemporalSettings,
-    slot: watch::Sender<Option<Temporal>>,
+    slot: watch::Sender<Result<Temporal, temporal::Error>>,
     context: Arc<Context>,
 ) -> Result<(), temporal::Error> {
     let identity = format!("gtm-sync-operator@{}", std::process::id());
     let dependencies = context.dependencies.clone();
     let waiting = |error: &temporal::Error, _| {
         dependencies.down(Dependency::Temporal, &Error::Temporal(error.clone()));
+        slot.send_modify(|slot| *slot = Err(error.clone()));
     };
     let temporal = Temporal::connect_patiently(&settings, &identity, waiting).await?;
-    let mut refused = false;
-    let mut rested = Duration::ZERO;
+    let mut marked_ago = None;
     loop {
-        if !slot.borrow().is_some() || context.dependencies.is_down(Dependency::Temporal) || rested >= context.resync {
-            rested = Duration::ZERO;
+        let due = marked_ago.is_none_or(|ago| ago >= context.resync);
+        if due || context.dependencies.is_down(Dependency::Temporal) {
             let marked = temporal.ensure_installation(&context.installation.id).await;
-            let ours = !matches!(marked, Err(temporal::Error::AnotherInstallation { .. }));
-            if let (false, Err(error)) = (ours, &marked) {
-                if !refused {
-                    tracing::error!(%error, "refusing to touch this Temporal namespace");
-                }
-                context.dependencies.down(Dependency::Temporal, &Error::Temporal(error.clone()));
-                slot.send_replace(None);
+            fill(&slot, &temporal, &marked);
+            // Restarted empty: every schedule is gone, too. (At our own first start there is none to miss.)
+            if marked == Ok(true) && marked_ago.is_some() {
+                tracing::warn!("the installation marker was missing; every schedule is looked at again");
+                context.fleet.trigger_all();
             }
-            refused = !ours;
-            if marked.is_ok() && slot.borrow().is_none() {
-                slot.send_replace(Some(temporal.clone()));
+            if marked.is_ok() {
+                marked_ago = Some(Duration::ZERO);
             }
-            if ours {
-                context.dependencies.observe(Dependency::Temporal, &marked.map_err(Error::Temporal));
-            }
+            context.dependencies.observe(Dependency::Temporal, &marked.map_err(Error::Temporal));
         }
         tokio::time::sleep(PROBE).await;
-        rested += PROBE;
+        marked_ago = marked_ago.map(|ago| ago + PROBE);
+    }
+}
+
+/// Lets requests through, or refuses them all. An outage is left to each request to find out.
+fn fill(
+    slot: &watch::Sender<Result<Temporal, temporal::Error>>,
+    temporal: &Temporal,
+    marked: &Result<bool, temporal::Error>,
+) {
+    match marked {
+        Ok(_) if slot.borrow().is_err() => slot.send_modify(|slot| *slot = Ok(temporal.clone())),
+        Err(error @ temporal::Error::AnotherInstallation { .. }) => {
+            if slot.borrow().as_ref().err() != Some(error) {
+                tracing::error!(%error, "refusing to touch this Temporal namespace");
+            }
+            slot.send_modify(|slot| *slot = Err(error.clone()));
+        }
+        _ => {}
     }
 }
 

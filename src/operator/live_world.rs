@@ -33,8 +33,8 @@ pub const KUBERNETES_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of one call to the store.
 const STORE_DEADLINE: Duration = Duration::from_secs(15);
 
-/// The connection to Temporal, once there is one.
-pub type TemporalSlot = watch::Receiver<Option<Temporal>>;
+/// The connection to Temporal, or why there is none.
+pub type TemporalSlot = watch::Receiver<Result<Temporal, temporal::Error>>;
 
 /// The real world.
 pub struct LiveWorld {
@@ -42,7 +42,7 @@ pub struct LiveWorld {
     pub client: Client,
     /// The store.
     pub store: Arc<dyn Store>,
-    /// Temporal, once connected.
+    /// Temporal, once connected and known to be ours.
     pub temporal: TemporalSlot,
     /// Told how every call went.
     pub dependencies: Dependencies,
@@ -98,11 +98,7 @@ impl LiveWorld {
     }
 
     async fn temporal(&self, request: Request) -> Reply {
-        let connected = self.temporal.borrow().clone();
-        let Some(temporal) = connected else {
-            let code = "not connected yet".to_owned();
-            return Err(Error::Temporal(temporal::Error::Unavailable { attempted: "connect", code }));
-        };
+        let temporal = self.temporal.borrow().clone().map_err(Error::Temporal)?;
         let answer = async {
             Ok(match request {
                 Request::DescribeSchedule(id) => Answer::Schedule(temporal.describe_schedule(&id).await?.map(Box::new)),

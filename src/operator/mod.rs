@@ -30,6 +30,8 @@ pub mod tenant_schedule;
 mod unreadable;
 pub mod worker_deployment;
 pub mod world;
+#[cfg(test)]
+mod world_fake;
 
 use std::{sync::Arc, time::Duration};
 
@@ -57,6 +59,7 @@ use crate::{
     metrics::Metrics,
     settings::OperatorSettings,
     store::Store,
+    temporal,
 };
 
 /// Runs the operator of the cluster that kubeconfig or the pod's service account names, until `stop` becomes true.
@@ -153,7 +156,8 @@ async fn act(
     let installation = Installation::new(installation_id, settings.temporal.cluster_id.as_deref());
     let sealer = start::sealer(&client, settings, &dependencies).await.context("find the workers' recipient")?;
 
-    let (slot, temporal) = watch::channel(None);
+    let connecting = temporal::Error::Unavailable { attempted: "connect", code: "not tried yet".to_owned() };
+    let (slot, temporal) = watch::channel(Err(connecting));
     let (gone_sender, gone) = mpsc::unbounded_channel();
     let watches: Vec<_> = scopes(settings).map(|namespace| Watches::start(&client, namespace, &gone_sender)).collect();
     let context = Arc::new(Context {
@@ -261,6 +265,7 @@ impl Watches {
             namespace: self.namespace.clone(),
             tenants: self.tenants.cache.clone(),
             connectors: self.connectors.cache.clone(),
+            listed: [self.tenants.listed.clone(), self.connectors.listed.clone()],
             trigger_tenant: self.tenants.trigger.clone(),
             trigger_connector: self.connectors.trigger.clone(),
         }

@@ -8,6 +8,7 @@ use super::error::{Dependency, Error};
 use crate::{
     crd::conditions::{READY, reason},
     error_class::Class,
+    temporal,
 };
 
 /// When to look at the object again.
@@ -81,6 +82,9 @@ impl Outcome {
 /// The message is stable, so that a flapping dependency does not rewrite status.
 #[must_use]
 pub fn waiting(error: &Error) -> (&'static str, String) {
+    if let Error::Temporal(another @ temporal::Error::AnotherInstallation { .. }) = error {
+        return (reason::TEMPORAL_UNAVAILABLE, another.to_string());
+    }
     match (error.dependency(), error.is_outage()) {
         (Some(Dependency::Temporal), true) => (
             reason::TEMPORAL_UNAVAILABLE,

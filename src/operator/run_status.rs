@@ -15,6 +15,7 @@ use super::{
     connector::observe as connector_observe,
     context::{ConnectorIds, Context},
     error::{Dependency, Error},
+    fleet::is_loser,
     status_pace::{Pace, Urgency, urgency},
     status_part::{CONNECTOR_OBSERVED, TENANT_OBSERVED, status_of},
     tenant_schedule::observe::{self as tenant_observe, Member},
@@ -193,6 +194,9 @@ impl Shown {
         }
         for object in context.fleet.tenants() {
             let (Some(namespace), Ok(object)) = (object.namespace(), &object.0) else { continue };
+            if is_loser(object) {
+                continue;
+            }
             let tenant = (namespace, object.spec.tenant_id.clone());
             let shown = object.status.as_ref().and_then(|status| status.connectors.as_ref()).map(|counts| counts.total);
             if shown != Some(totals.get(&tenant).copied().unwrap_or_default()) {

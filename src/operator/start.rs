@@ -33,7 +33,12 @@ pub async fn store(settings: &OperatorSettings, dependencies: &Dependencies) -> 
             Err(error) if error.class() == Class::Transient => {
                 dependencies.down(Dependency::Store, &Error::Store(error));
             }
-            opened => return opened,
+            Ok(store) => {
+                // A standby is ready: a rollout waits for it before it ends the leader.
+                dependencies.observe(Dependency::Store, &Ok(()));
+                return Ok(store);
+            }
+            refused => return refused,
         }
         tokio::time::sleep(RETRY).await;
     }

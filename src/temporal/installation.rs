@@ -38,17 +38,17 @@ impl Temporal {
         }
     }
 
-    /// Writes the marker where it is missing. For the leading operator only.
+    /// Writes the marker where it is missing; whether it was. For the leading operator only.
     ///
     /// # Errors
     /// As `check_installation`.
     ///
     /// # Idempotency
     /// By the schedule's id: of two first operators, the one that comes second reads the first one's marker.
-    pub async fn ensure_installation(&self, installation_id: &str) -> Result<(), Error> {
-        for _ in 0..ATTEMPTS {
+    pub async fn ensure_installation(&self, installation_id: &str) -> Result<bool, Error> {
+        for attempt in 0..ATTEMPTS {
             if self.check_installation(installation_id).await? == Installation::Ours {
-                return Ok(());
+                return Ok(attempt > 0);
             }
             self.create_schedule(&marker(installation_id)).await?;
         }

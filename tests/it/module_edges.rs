@@ -11,7 +11,7 @@ const BASE: &[&str] = &["clock", "error_class", "health", "ids", "metrics", "set
 /// Module → what it may use beside itself; `base` stands for all of `BASE`.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
     BTreeMap::from([
-        ("crd", vec!["ids"]),
+        ("crd", vec!["ids", "error_class"]),
         ("model", vec!["ids", "error_class"]),
         ("contract", vec!["ids"]),
         ("workflows", vec!["contract", "ids"]),

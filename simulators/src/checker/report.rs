@@ -155,12 +155,13 @@ impl fmt::Display for Report {
         let counts: Vec<_> = self.counts.iter().map(|(defect, count)| format!("{count} {defect}")).collect();
         write!(formatter, "{} findings: {}", self.total(), counts.join(", "))?;
         for finding in &self.findings {
-            let Finding { defect, stream, source_id, detail } = finding;
-            write!(
-                formatter,
-                "\n  {defect}: {stream} {source_id}{}{detail}",
-                if detail.is_empty() { "" } else { ": " }
-            )?;
+            write!(formatter, "\n  {}: {}", finding.defect, finding.stream)?;
+            if !finding.source_id.is_empty() {
+                write!(formatter, " {}", finding.source_id)?;
+            }
+            if !finding.detail.is_empty() {
+                write!(formatter, ": {}", finding.detail)?;
+            }
         }
         let more = self.total().saturating_sub(self.findings.len() as u64);
         if more > 0 {

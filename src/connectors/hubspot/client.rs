@@ -34,6 +34,8 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Attempts at an answer that is 200 and not JSON (a proxy's page, a cut-off body).
 const READ_ATTEMPTS: u32 = 3;
 const READ_PAUSE: Duration = Duration::from_millis(500);
+/// Tokens tried after the first refusal of one call: the stored one that another worker just left may have ended, too.
+const REPLACEMENTS: u32 = 2;
 /// "Malformed token" at the vendor, though above 500 (error handling guide).
 const MALFORMED_TOKEN: u16 = 530;
 /// "Migration in progress", with `Retry-After` (same page).
@@ -110,13 +112,13 @@ impl Client {
         Call { class, what: what.into(), method: Method::POST, url: endpoint(&self.base, path), body: Some(body) }
     }
 
-    /// Sends a call until it is answered with success, refreshing the token once and waiting out short throttles.
+    /// Sends a call until it is answered with success, refreshing the token and waiting out short throttles.
     ///
     /// # Errors
     /// As `connectors::Error` documents them; nothing of the vendor's text but codes and names.
     pub(super) async fn send(&self, call: &Call) -> Result<Response, Error> {
         let mut token = self.tokens.token().await?;
-        let mut token_replaced = false;
+        let mut replacements = 0;
         let mut waited = Duration::ZERO;
         loop {
             self.pacer(call.class).acquire().await?;
@@ -124,12 +126,12 @@ impl Client {
             self.learn(&response).await?;
             match response.status.as_u16() {
                 200..=299 => return Ok(response),
-                code @ (401 | MALFORMED_TOKEN) if token_replaced => {
+                code @ (401 | MALFORMED_TOKEN) if replacements == REPLACEMENTS => {
                     return Err(Error::Unauthorised { system: SYSTEM, code: format!("HTTP {code} after a refresh") });
                 }
                 401 | MALFORMED_TOKEN => {
                     token = self.tokens.replace(&token).await?;
-                    token_replaced = true;
+                    replacements += 1;
                 }
                 429 | MIGRATION_IN_PROGRESS | LOCKED => waited += self.throttled(call, &response, waited).await?,
                 _ => return Err(refusal(call, &response)),

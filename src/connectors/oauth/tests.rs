@@ -11,11 +11,8 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::{
-    connectors::{
-        conformance::MemoryTokens,
-        http::{AllowedHosts, HttpSettings},
-    },
-    credentials::seal::generate_identity,
+    connectors::http::{AllowedHosts, HttpSettings},
+    credentials::{MemoryTokens, seal::generate_identity},
 };
 
 /// A vendor whose refresh tokens work once: `r0`, then `r1`, …

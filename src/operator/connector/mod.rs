@@ -8,6 +8,8 @@ pub mod observe;
 pub mod reconcile;
 pub mod remove;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod tokens;
 
 use std::time::Duration;

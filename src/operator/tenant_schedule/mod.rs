@@ -6,6 +6,8 @@ pub mod observe;
 pub mod reconcile;
 pub mod remove;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use kube::Resource as _;

@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// The temporary table's columns before those of the entity, in COPY's order.
-pub(super) const ENVELOPE: &str = "source_id, source_created_at, source_updated_at, deleted_at, merged_into_source_id,
+pub(super) const ENVELOPE: &str =
+    "entity, source_id, source_created_at, source_updated_at, deleted_at, merged_into_source_id,
     observed_seq, payload_hash";
 
 /// The rows of one entity in one call.
@@ -69,6 +70,7 @@ impl<'a> CopyBuffer<'a> {
 
 fn encode(bytes: &mut Vec<u8>, change: &Change<'_>) {
     let row = &change.row;
+    put(bytes, format_args!("{}\t", row.entity as u8));
     put_text(bytes, &row.source_id);
     for at in [row.source_created_at, row.source_updated_at, row.deleted_at] {
         bytes.push(b'\t');
@@ -163,7 +165,7 @@ mod tests {
         buffer.push(stage("a\tb", "\\N\r\n\\.", "1"));
         let hash = "ab".repeat(16);
         let wanted = format!(
-            "a\\tb\t\\N\t2026-01-02T03:04:05.5Z\t\\N\t\\N\t7\t\\\\x{hash}\t\\\\N\\r\\n\\\\.\t\\N\t\\N\t1\t\\N\t\\N\t\\N\n"
+            "6\ta\\tb\t\\N\t2026-01-02T03:04:05.5Z\t\\N\t\\N\t7\t\\\\x{hash}\t\\\\N\\r\\n\\\\.\t\\N\t\\N\t1\t\\N\t\\N\t\\N\n"
         );
         assert_eq!(String::from_utf8_lossy(buffer.bytes(0..1)), wanted);
     }
@@ -177,7 +179,7 @@ mod tests {
         assert!(!buffer.has_repeated_keys && !buffer.has_tombstones);
         let parts = [buffer.bytes(0..1), buffer.bytes(1..1), buffer.bytes(1..3)].concat();
         assert_eq!(parts, buffer.bytes(0..3));
-        assert!(buffer.bytes(1..2).starts_with(b"2\t"));
+        assert!(buffer.bytes(1..2).starts_with(b"6\t2\t"));
         let mut gone = stage("3", "", "0");
         gone.row.deleted_at = gone.row.source_updated_at;
         buffer.push(gone);

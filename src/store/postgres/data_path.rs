@@ -80,7 +80,7 @@ pub(super) async fn apply(
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED).await?;
     let incoming = Incoming::open(lease.run_no, &staged)?;
     let mut commit = Commit::new(transaction, lease, held, &staged).await?;
-    let (buffers, mut letters) = commit.sort(&incoming)?;
+    let (buffers, mut letters) = commit.sort(&incoming).await?;
     let merged = merge(transaction, &commit.origin(), &buffers).await?;
     commit.tally.written(merged.written);
     for Refused { observed_seq, code, field } in merged.refused {
@@ -183,6 +183,8 @@ const KEEP: &str = "INSERT INTO gtm.dead_letter (tenant_id, connector_id, accoun
     SELECT $1, $2, $3, $4, $5, * FROM unnest($6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::timestamptz[],
         $11::text[], $12::text[], $13::bytea[], $14::text[])
     ON CONFLICT (tenant_id, connector_id, observed_seq) DO NOTHING";
+/// Records encoded, about 5 µs each, before other tasks of the thread (heartbeats) get their turn.
+const RECORDS_A_TURN: usize = 1_000;
 /// Dead letters in one statement.
 const LETTERS_AT_ONCE: usize = 1_000;
 
@@ -219,9 +221,12 @@ impl<'a> Commit<'a> {
     }
 
     /// Counts every record and sorts it into the buffer of its entity or among the dead letters.
-    fn sort<'b>(&mut self, incoming: &'b Incoming) -> Result<(Vec<CopyBuffer<'b>>, Vec<DeadLetter<'b>>), Fault> {
+    async fn sort<'b>(&mut self, incoming: &'b Incoming) -> Result<(Vec<CopyBuffer<'b>>, Vec<DeadLetter<'b>>), Fault> {
         let (mut buffers, mut letters) = (BTreeMap::new(), Vec::new());
-        for item in incoming.records() {
+        for (count, item) in (1_usize..).zip(incoming.records()) {
+            if count.is_multiple_of(RECORDS_A_TURN) {
+                tokio::task::yield_now().await;
+            }
             match item? {
                 Item::Change(change) => {
                     self.tally.record(change.batch);

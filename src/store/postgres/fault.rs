@@ -96,6 +96,9 @@ fn from_driver(attempted: &'static str, error: &tokio_postgres::Error) -> Error 
             Error::Unreadable { what: "value" }
         }
         Some(source) => match source.downcast_ref::<io::Error>() {
+            Some(cause) if cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                unavailable("TLS handshake: does the server's certificate fit sslmode and sslrootcert?")
+            }
             Some(cause) => unavailable(&format!("connection: {:?}", cause.kind())),
             None => Error::Refused { attempted, code: "driver".to_owned() },
         },

@@ -41,7 +41,8 @@ struct Statements {
 
 struct Sql {
     prepare: String,
-    empty: String,
+    /// Before another part of a refused buffer; not before the first, because truncating writes to the catalog.
+    again: String,
     entities: [Statements; Entity::ALL.len()],
 }
 
@@ -51,11 +52,11 @@ static SQL: LazyLock<Sql> = LazyLock::new(|| {
     let entities = Entity::ALL.map(|entity| Statements {
         copy: copy(&incoming, entity),
         live: live(&incoming, entity),
-        live_repeated: live(&latest(&incoming, "IS NULL"), entity),
+        live_repeated: live(&latest(&incoming, entity, "IS NULL"), entity),
         tombstones: tombstones(&incoming, entity),
-        tombstones_repeated: tombstones(&latest(&incoming, "IS NOT NULL"), entity),
+        tombstones_repeated: tombstones(&latest(&incoming, entity, "IS NOT NULL"), entity),
     });
-    Sql { prepare: prepare(&incoming), empty: format!("SAVEPOINT rows; TRUNCATE {incoming}"), entities }
+    Sql { prepare: prepare(&incoming), again: format!("SAVEPOINT rows; TRUNCATE {incoming}"), entities }
 });
 
 /// Values wait as text: what turns out unchanged is never parsed. The settings end with the transaction.
@@ -64,7 +65,7 @@ fn prepare(incoming: &str) -> String {
     format!(
         "SET LOCAL client_min_messages = warning; SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL work_mem = '64MB';
          CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} (
-             source_id text COLLATE \"C\" NOT NULL, source_created_at timestamptz, source_updated_at timestamptz,
+             entity smallint NOT NULL, source_id text COLLATE \"C\" NOT NULL, source_created_at timestamptz, source_updated_at timestamptz,
              deleted_at timestamptz, merged_into_source_id text, observed_seq bigint NOT NULL, payload_hash bytea NOT NULL,
              {}
          ) ON COMMIT DELETE ROWS",
@@ -78,9 +79,10 @@ fn copy(incoming: &str, entity: Entity) -> String {
 }
 
 /// The greatest version of each key, for the calls in which a key stands more than once.
-fn latest(incoming: &str, deleted: &str) -> String {
+fn latest(incoming: &str, entity: Entity, deleted: &str) -> String {
+    let code = entity as u8;
     format!(
-        "(SELECT DISTINCT ON (source_id) * FROM {incoming} WHERE deleted_at {deleted}
+        "(SELECT DISTINCT ON (source_id) * FROM {incoming} WHERE entity = {code} AND deleted_at {deleted}
           ORDER BY source_id, source_updated_at DESC NULLS LAST, observed_seq DESC)"
     )
 }
@@ -127,7 +129,7 @@ const UPDATED: &str = "run = excluded.run, synced_at = excluded.synced_at, schem
     payload_hash = excluded.payload_hash";
 
 fn live(source: &str, entity: Entity) -> String {
-    let (table, columns) = (entity.table(), entity.columns());
+    let (table, code, columns) = (entity.table(), entity as u8, entity.columns());
     let names: String = columns.iter().map(|column| format!(", {}", column.name)).collect();
     let values: String =
         columns.iter().enumerate().map(|(place, column)| format!(", {}", typed(place, column))).collect();
@@ -136,7 +138,7 @@ fn live(source: &str, entity: Entity) -> String {
         "INSERT INTO gtm.{table} AS t ({INSERTED}{names})
          SELECT {SELECTED}{values} FROM {source} AS s
          LEFT JOIN gtm.{table} AS o ON o.tenant_id = $1 AND o.connector_id = $2 AND o.source_id = s.source_id
-         WHERE s.deleted_at IS NULL AND (o.source_id IS NULL OR {})
+         WHERE s.entity = {code} AND s.deleted_at IS NULL AND (o.source_id IS NULL OR {})
          ORDER BY s.source_id
          ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {UPDATED}, source_type = excluded.source_type,
              account_id = excluded.account_id, source_created_at = excluded.source_created_at,
@@ -149,7 +151,7 @@ fn live(source: &str, entity: Entity) -> String {
 
 /// A tombstone keeps the last known values; for an unknown id it stands alone.
 fn tombstones(source: &str, entity: Entity) -> String {
-    let table = entity.table();
+    let (table, code) = (entity.table(), entity as u8);
     let newer = |stored: &str, new: &str| {
         let older = older(stored, new);
         format!("{stored}.account_id = $4 AND {stored}.payload_hash <> {new}.payload_hash AND {older}")
@@ -158,7 +160,7 @@ fn tombstones(source: &str, entity: Entity) -> String {
         "INSERT INTO gtm.{table} AS t ({INSERTED})
          SELECT {SELECTED} FROM {source} AS s
          LEFT JOIN gtm.{table} AS o ON o.tenant_id = $1 AND o.connector_id = $2 AND o.source_id = s.source_id
-         WHERE s.deleted_at IS NOT NULL AND (o.source_id IS NULL OR {})
+         WHERE s.entity = {code} AND s.deleted_at IS NOT NULL AND (o.source_id IS NULL OR {})
          ORDER BY s.source_id
          ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {UPDATED}
          WHERE {}",
@@ -202,40 +204,51 @@ pub(super) struct Merged {
     pub(super) refused: Vec<Refused>,
 }
 
-/// Merges all buffers. A refusal is halved down to the rows that cause it, so that the others land.
+/// Merges all buffers, entity by entity.
 pub(super) async fn merge(
     transaction: &Transaction<'_>,
     origin: &Origin<'_>,
     buffers: &[CopyBuffer<'_>],
 ) -> Result<Merged, Fault> {
     let mut merged = Merged::default();
-    if buffers.is_empty() {
-        return Ok(merged);
+    if !buffers.is_empty() {
+        transaction.batch_execute(&SQL.prepare).await?;
     }
-    transaction.batch_execute(&SQL.prepare).await?;
     for buffer in buffers {
-        let mut open = vec![0..buffer.len()];
-        while let Some(rows) = open.pop() {
-            transaction.batch_execute(&SQL.empty).await?;
-            match attempt(transaction, origin, buffer, rows.clone()).await {
-                Ok(written) => {
-                    transaction.batch_execute("RELEASE SAVEPOINT rows").await?;
-                    merged.written += written;
-                }
-                Err(fault) => {
-                    let Some((code, field)) = fault.refused_data() else { return Err(fault) };
-                    transaction.batch_execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows").await?;
-                    if rows.len() == 1 {
-                        merged.refused.push(Refused { observed_seq: buffer.observed_seq(rows.start), code, field });
-                    } else {
-                        let middle = rows.start + rows.len() / 2;
-                        open.extend([middle..rows.end, rows.start..middle]);
-                    }
-                }
-            }
-        }
+        land(transaction, origin, buffer, &mut merged).await?;
     }
     Ok(merged)
+}
+
+/// A refusal is halved down to the rows that cause it, so that the others land.
+async fn land(
+    transaction: &Transaction<'_>,
+    origin: &Origin<'_>,
+    buffer: &CopyBuffer<'_>,
+    merged: &mut Merged,
+) -> Result<(), Fault> {
+    let mut open: Vec<Range<usize>> = std::iter::once(0..buffer.len()).collect();
+    while let Some(rows) = open.pop() {
+        let begin = if rows.len() == buffer.len() { "SAVEPOINT rows" } else { &SQL.again };
+        transaction.batch_execute(begin).await?;
+        let fault = match attempt(transaction, origin, buffer, rows.clone()).await {
+            Ok(written) => {
+                transaction.batch_execute("RELEASE SAVEPOINT rows").await?;
+                merged.written += written;
+                continue;
+            }
+            Err(fault) => fault,
+        };
+        let Some((code, field)) = fault.refused_data() else { return Err(fault) };
+        transaction.batch_execute("ROLLBACK TO SAVEPOINT rows; RELEASE SAVEPOINT rows").await?;
+        if rows.len() == 1 {
+            merged.refused.push(Refused { observed_seq: buffer.observed_seq(rows.start), code, field });
+        } else {
+            let middle = rows.start + rows.len() / 2;
+            open.extend([middle..rows.end, rows.start..middle]);
+        }
+    }
+    Ok(())
 }
 
 /// Live rows first: a tombstone that came before an older version of its record must not cost that version's values.

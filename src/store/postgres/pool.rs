@@ -81,7 +81,7 @@ fn split_tls(url: &str) -> Result<(String, Tls), Error> {
             ("sslmode", "prefer") => tls.mode = SslMode::Prefer,
             ("sslmode", "require") => tls.mode = SslMode::Require,
             ("sslmode", "verify-full") => (tls.mode, tls.verify) = (SslMode::Require, true),
-            ("sslmode", _) => return Err(Error::Url),
+            ("sslmode", _) => return Err(tls_error("sslmode must be disable, prefer, require or verify-full")),
             ("sslrootcert", path) => tls.root_certificates = Some(path.to_owned()),
             _ => rest.push(pair),
         }
@@ -187,7 +187,8 @@ mod tests {
         assert_eq!(full, wanted(SslMode::Require, true));
         let (_, given) = tls(&format!("{base}?sslmode=require&sslrootcert=%2Fetc%2Fca.pem"));
         assert!(given.verify && given.root_certificates.as_deref() == Some("/etc/ca.pem"));
-        assert_eq!(split_tls(&format!("{base}?sslmode=verify-ca")), Err(Error::Url));
+        let unknown = split_tls(&format!("{base}?sslmode=verify-ca")).expect_err("checks the chain and not the name");
+        assert!(unknown.to_string().contains("verify-full") && !unknown.to_string().contains("host"), "{unknown}");
     }
 
     #[test]

@@ -7,11 +7,11 @@ use gtm_sync::{
     connectors::{
         Error, Source,
         budget::Unlimited,
-        conformance::{Driver, Fault, MemoryTokens, Times},
+        conformance::{Driver, Fault, Times},
         http::{AllowedHosts, HttpClient, HttpSettings},
         registry::{self, Opening},
     },
-    credentials::{Envelope, Opener, seal::generate_identity},
+    credentials::{Envelope, MemoryTokens, Opener, seal::generate_identity},
     model::config::{ConnectorConfig, SecretFields, SourceConfig, StreamConfig},
 };
 use simulators::hubspot::{self, Defect, Effect, Kind, Simulator, StateHandle};

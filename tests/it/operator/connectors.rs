@@ -130,7 +130,7 @@ async fn a_sync_token_starts_exactly_one_run_and_first_sight_tokens_none() {
         (handled(&installation.connectors().get("hubspot").await.ok()?).as_deref() == Some("now-1")).then_some(())
     })
     .await;
-    operator.kill();
+    operator.kill().await;
     let operator = installation.operator_with(|settings| settings.resync_seconds = 1).await;
     installation.looked_again("Connector", 3).await;
     assert_eq!(installation.workflows("connectorSyncWorkflow").await.len(), 1, "not repeated by a new operator");

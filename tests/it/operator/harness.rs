@@ -57,8 +57,9 @@ impl Running {
     }
 
     /// As a crash: nothing is given back.
-    pub(super) fn kill(self) {
+    pub(super) async fn kill(self) {
         self.ended.abort();
+        assert!(self.ended.await.is_err(), "aborted");
     }
 }
 

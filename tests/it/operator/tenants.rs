@@ -151,7 +151,7 @@ async fn a_trigger_token_starts_one_tick_even_while_suspended_and_first_sight_to
         (handled(&installation.tenants().get("acme").await.ok()?).as_deref() == Some("now-1")).then_some(())
     })
     .await;
-    operator.kill();
+    operator.kill().await;
     let operator = installation.operator_with(|settings| settings.resync_seconds = 1).await;
     installation.looked_again("TenantSchedule", 2).await;
     assert_eq!(installation.workflows("scheduledSyncWorkflow").await.len(), 1);

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 
+use super::{RefreshLock, Sealed, TokenStore, token::Overlay};
 use crate::{
-    credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
     ids::{ConnectorId, TenantId},
     store::Error,
 };

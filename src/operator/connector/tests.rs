@@ -1,0 +1,225 @@
+//! The steps of Connector against a small world: each fault at each call, then again, must end as if undisturbed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{
+    Input, TenantView, Vault,
+    reconcile::{Left, Reconcile},
+    remove::{Gone, Remove},
+};
+use crate::{
+    crd::ConnectorStatus,
+    credentials::{Sealer, seal::generate_identity},
+    model::config::SecretFields,
+    operator::{
+        names::Installation,
+        outcome::Again,
+        status_part::CONNECTOR_CONTROL,
+        world::Kind,
+        world_fake::{FakeWorld, Fault, every_fault, key, run},
+    },
+    store::{DesiredState, Owner},
+};
+
+const RESYNC: Duration = Duration::from_secs(600);
+
+fn now() -> Timestamp {
+    "2026-11-23T01:00:00Z".parse().expect("timestamp")
+}
+
+/// A world with the tenant's claim and a Secret `crm`.
+fn world() -> FakeWorld {
+    let world = FakeWorld::default();
+    let owner = Owner { cluster_id: String::new(), namespace: "acme".to_owned(), name: "acme".to_owned() };
+    world.state().claims.insert("acme".to_owned(), owner);
+    let content = SecretFields([("accessToken".to_owned(), "canary".to_owned())].into());
+    world.state().secrets.insert("crm".to_owned(), content);
+    world
+}
+
+fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
+    let mut spec = json!({"tenantId": "acme", "source": {"type": "HubSpot", "hubspot": {}},
+        "credentials": {"secretRef": {"name": "crm"}}});
+    for (name, value) in extra.as_object().expect("an object") {
+        spec[name] = value.clone();
+    }
+    let status = world.state().statuses.last().map(|part| serde_json::from_value(part.clone()).expect("a status"));
+    Input {
+        key: key(Kind::Connector, "hubspot"),
+        generation: 1,
+        spec: serde_json::from_value(spec).expect("a spec"),
+        status: status.unwrap_or_default(),
+        requested_at: None,
+        now: now(),
+        installation: Installation::new("installation".to_owned(), None),
+        tenant: Some(TenantView {
+            time_zone: "UTC".to_owned(),
+            spread: Duration::from_secs(60),
+            catch_up_window: Duration::from_secs(3_600),
+            suspend: false,
+        }),
+        vault: Vault::new(Sealer::new(&generate_identity().1).expect("recipient"), "installation"),
+        connection: None,
+        checks: None,
+    }
+}
+
+fn reconcile(world: &FakeWorld, extra: serde_json::Value) -> Left {
+    run(world, Reconcile::new(input(world, extra), RESYNC))
+}
+
+fn shown(world: &FakeWorld) -> ConnectorStatus {
+    serde_json::from_value(world.state().statuses.last().expect("a status").clone()).expect("a status")
+}
+
+fn ready(world: &FakeWorld) -> String {
+    let status = shown(world);
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").expect("Ready");
+    format!("{}/{}", ready.status, ready.reason)
+}
+
+#[test]
+fn whatever_call_fails_and_however_the_next_reconcile_ends_as_if_undisturbed() {
+    let own = || json!({"sync": {"schedules": ["*/30 * * * *"]}});
+    let undisturbed = world();
+    reconcile(&undisturbed, own());
+    let calls = undisturbed.calls();
+    assert_eq!(
+        calls,
+        [
+            "TenantClaim",
+            "GetSecret",
+            "PutConnector",
+            "DescribeSchedule",
+            "CreateSchedule",
+            "DescribeSchedule",
+            "StartWorkflow",
+            "ApplyStatus"
+        ]
+    );
+    for fault in every_fault(calls.len()) {
+        let world = world();
+        world.fail(Some(fault));
+        let disturbed = reconcile(&world, own());
+        assert!(matches!(disturbed.outcome.again, Again::BackOff(_)), "{fault:?}");
+        world.fail(None);
+        let settled = reconcile(&world, own());
+        assert!(matches!(settled.outcome.again, Again::After(_)), "{fault:?}");
+        assert_eq!(ready(&world), "True/Configured", "{fault:?}");
+        assert_eq!(shown(&world), shown(&undisturbed), "{fault:?}");
+        assert_eq!(world.state().schedules, undisturbed.state().schedules, "{fault:?}");
+        assert_eq!(world.state().workflows, ["check-acme-hubspot"], "{fault:?}");
+    }
+}
+
+#[test]
+fn a_missing_secret_keeps_the_stored_credential_and_pausing_still_works() {
+    let world = world();
+    world.state().secrets.clear();
+    let left = reconcile(&world, json!({"state": "Paused"}));
+    assert_eq!(ready(&world), "False/SecretNotFound");
+    assert!(matches!(left.outcome.again, Again::BackOff(_)), "it may come at any time");
+    let projected = world.state().connectors["hubspot"].clone();
+    assert_eq!((projected.desired_state, projected.credential), (DesiredState::Paused, None));
+    assert!(world.state().workflows.is_empty(), "nothing to check with");
+}
+
+#[test]
+fn only_the_namespace_that_holds_the_tenant_is_projected() {
+    let world = world();
+    world.state().claims.get_mut("acme").expect("claim").namespace = "elsewhere".to_owned();
+    reconcile(&world, json!({}));
+    assert_eq!(ready(&world), "False/TenantScheduleNotFound");
+    assert_eq!(world.calls(), ["TenantClaim", "ApplyStatus"]);
+    let without = Input { tenant: None, ..input(&world, json!({})) };
+    world.fail(None);
+    run(&world, Reconcile::new(without, RESYNC));
+    assert!(world.calls().is_empty(), "shown already, and no claim is asked for");
+}
+
+#[test]
+fn a_token_is_one_run_whatever_fails_and_none_at_first_sight() {
+    let with = |token: &str| json!({"requests": {"sync": {"token": token}}});
+    let calls = 6;
+    for fault in every_fault(calls) {
+        let world = world();
+        world.fail(Some(Fault::Lost(0)));
+        reconcile(&world, with("from-git"));
+        world.fail(None);
+        reconcile(&world, with("from-git"));
+        let runs = |world: &FakeWorld| {
+            let state = world.state();
+            state.workflows.iter().filter(|id| id.starts_with("sync-")).cloned().collect::<Vec<_>>()
+        };
+        assert!(runs(&world).is_empty(), "first sight");
+        world.fail(Some(fault));
+        reconcile(&world, with("now"));
+        world.fail(None);
+        reconcile(&world, with("now"));
+        assert_eq!(runs(&world), ["sync-acme-hubspot-2026-11-23T00:59:00Z"], "{fault:?}");
+        assert_eq!(shown(&world).last_handled.and_then(|handled| handled.sync).as_deref(), Some("now"), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_cluster_rebuilt_on_a_surviving_store_repeats_no_verb() {
+    let world = world();
+    let with = json!({"requests": {"sync": {"token": "old"}, "fullSync": {"token": "older"}}});
+    reconcile(&world, json!({}));
+    reconcile(&world, with.clone());
+    let runs = world.state().workflows.len();
+    world.state().statuses.clear();
+    world.state().handled.clear();
+    reconcile(&world, with);
+    assert_eq!(world.state().workflows.len(), runs, "R45");
+}
+
+#[test]
+fn the_annotation_asks_once_and_taking_it_away_asks_for_nothing() {
+    let world = world();
+    reconcile(&world, json!({}));
+    let annotated = Input { requested_at: Some("a".to_owned()), ..input(&world, json!({})) };
+    run(&world, Reconcile::new(annotated, RESYNC));
+    let runs = world.state().workflows.len();
+    assert_eq!(runs, 2, "the check and one run");
+    reconcile(&world, json!({}));
+    assert_eq!(world.state().workflows.len(), runs);
+}
+
+#[test]
+fn no_plaintext_is_in_what_is_shown_or_stored() {
+    let world = world();
+    reconcile(&world, json!({}));
+    let state = world.state();
+    let stored = format!("{:?} {:?} {:?}", state.connectors, state.statuses, state.workflows);
+    assert!(!stored.contains("canary"));
+    assert_eq!(CONNECTOR_CONTROL.part(&ConnectorStatus::default()).fields["observedGeneration"], -1);
+}
+
+#[test]
+fn deletion_marks_the_row_only_where_the_claim_is_the_objects() {
+    let gone = Gone {
+        key: key(Kind::Connector, "hubspot"),
+        tenant_id: "acme".parse().expect("id"),
+        connector_id: "hubspot".parse().expect("id"),
+    };
+    let installation = Installation::new("installation".to_owned(), None);
+    let world = world();
+    reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
+    let mut foreign = gone.clone();
+    foreign.key.namespace = "elsewhere".to_owned();
+    run(&world, Remove::new(foreign, installation.clone()));
+    assert_eq!(world.state().connectors.len(), 1);
+    assert_eq!(world.state().schedules.len(), 1);
+    for fault in every_fault(4) {
+        world.fail(Some(fault));
+        run(&world, Remove::new(gone.clone(), installation.clone()));
+        world.fail(None);
+        run(&world, Remove::new(gone.clone(), installation.clone()));
+        assert!(world.state().connectors.is_empty(), "{fault:?}");
+        assert!(world.state().schedules.is_empty(), "{fault:?}");
+    }
+}

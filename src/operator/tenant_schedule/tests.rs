@@ -1,0 +1,192 @@
+//! The steps of TenantSchedule against a small world: each fault at each call, then again, must end as if undisturbed.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{Input, build, reconcile::Reconcile, remove::Remove};
+use crate::{
+    crd::{HandledTenantTokens, TenantScheduleStatus},
+    operator::{
+        names::Installation,
+        outcome::{Again, Outcome},
+        world::Kind,
+        world_fake::{FakeWorld, every_fault, key, run},
+    },
+    store::Owner,
+};
+
+const RESYNC: std::time::Duration = std::time::Duration::from_secs(600);
+
+fn now() -> Timestamp {
+    "2026-11-23T01:00:00Z".parse().expect("timestamp")
+}
+
+fn input(world: &FakeWorld, spec: serde_json::Value) -> Input {
+    let state = world.state();
+    let status = state.statuses.last().map(|part| serde_json::from_value(part.clone()).expect("a status"));
+    Input {
+        key: key(Kind::TenantSchedule, "acme"),
+        generation: 1,
+        spec: serde_json::from_value(spec).expect("a spec"),
+        status: status.unwrap_or_default(),
+        requested_at: None,
+        force_delete: false,
+        has_finalizer: state.finalizer,
+        deleting: false,
+        now: now(),
+        installation: Installation::new("installation".to_owned(), None),
+    }
+}
+
+fn spec() -> serde_json::Value {
+    json!({"tenantId": "acme"})
+}
+
+fn reconcile(world: &FakeWorld, spec: serde_json::Value) -> Outcome {
+    run(world, Reconcile::new(input(world, spec), RESYNC))
+}
+
+fn shown(world: &FakeWorld) -> TenantScheduleStatus {
+    let state = world.state();
+    serde_json::from_value(state.statuses.last().expect("a status").clone()).expect("a status")
+}
+
+#[test]
+fn whatever_call_fails_and_however_the_next_reconcile_ends_as_if_undisturbed() {
+    let undisturbed = FakeWorld::default();
+    reconcile(&undisturbed, spec());
+    let calls = undisturbed.calls();
+    assert_eq!(
+        calls,
+        ["AddFinalizer", "PutTenant", "DescribeSchedule", "CreateSchedule", "DescribeSchedule", "ApplyStatus"]
+    );
+    for fault in every_fault(calls.len()) {
+        let world = FakeWorld::default();
+        world.fail(Some(fault));
+        let disturbed = reconcile(&world, spec());
+        assert!(matches!(disturbed.again, Again::BackOff(_)), "{fault:?}");
+        world.fail(None);
+        let settled = reconcile(&world, spec());
+        assert!(matches!(settled.again, Again::After(_)), "{fault:?}");
+        assert_eq!(shown(&world), shown(&undisturbed), "{fault:?}");
+        assert_eq!(world.state().schedules, undisturbed.state().schedules, "{fault:?}");
+        world.fail(None);
+        reconcile(&world, spec());
+        assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule"], "at rest nothing is written ({fault:?})");
+    }
+}
+
+#[test]
+fn an_edit_is_one_update_and_suspend_is_part_of_it() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    world.fail(None);
+    let mut edited = input(&world, json!({"tenantId": "acme", "suspend": true}));
+    edited.generation = 2;
+    let outcome = run(&world, Reconcile::new(edited, RESYNC));
+    assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule", "UpdateSchedule", "DescribeSchedule", "ApplyStatus"]);
+    assert_eq!(outcome.notes.iter().map(|note| note.reason).collect::<Vec<_>>(), ["ScheduleUpdated"]);
+    let status = shown(&world);
+    assert_eq!((status.observed_generation, status.paused, status.next_run_time), (2, true, None));
+}
+
+#[test]
+fn a_tenant_held_by_another_namespace_is_stalled_without_naming_it() {
+    let world = FakeWorld::default();
+    let owner = Owner { cluster_id: String::new(), namespace: "secret-customer".to_owned(), name: "x".to_owned() };
+    world.state().claims.insert("acme".to_owned(), owner);
+    let outcome = reconcile(&world, spec());
+    assert_eq!(outcome.notes.len(), 1);
+    let status = shown(&world);
+    let stalled = status.conditions.iter().find(|condition| condition.type_ == "Stalled").expect("Stalled");
+    assert_eq!(stalled.reason, "TenantConflict");
+    assert!(!stalled.message.contains("secret-customer"));
+    assert!(world.state().schedules.is_empty());
+}
+
+#[test]
+fn an_outage_is_shown_on_what_was_never_applied_and_on_nothing_else() {
+    let world = FakeWorld::default();
+    world.fail(Some(crate::operator::world_fake::Fault::Lost(2)));
+    reconcile(&world, spec());
+    let waiting = shown(&world);
+    assert!(waiting.conditions.iter().any(|condition| condition.reason == "TemporalUnavailable"));
+    world.fail(None);
+    reconcile(&world, spec());
+    world.fail(Some(crate::operator::world_fake::Fault::Lost(1)));
+    let outcome = reconcile(&world, spec());
+    assert!(outcome.failed.is_some());
+    assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule"], "no status write (R28)");
+}
+
+#[test]
+fn tokens_are_recorded_at_first_sight_even_if_the_first_thing_seen_is_an_outage() {
+    let with_token = |token: &str| json!({"tenantId": "acme", "requests": {"trigger": {"token": token}}});
+    let world = FakeWorld::default();
+    world.fail(Some(crate::operator::world_fake::Fault::Lost(2)));
+    reconcile(&world, with_token("from-git"));
+    world.fail(None);
+    reconcile(&world, with_token("from-git"));
+    assert!(world.state().workflows.is_empty());
+    assert_eq!(
+        shown(&world).last_handled,
+        Some(HandledTenantTokens { trigger: Some("from-git".to_owned()), requested_at: None })
+    );
+    for fault in every_fault(4) {
+        world.fail(Some(fault));
+        reconcile(&world, with_token("now"));
+        world.fail(None);
+        reconcile(&world, with_token("now"));
+        assert_eq!(world.state().workflows, ["scheduled-sync-acme-now"], "{fault:?}");
+    }
+}
+
+#[test]
+fn deletion_removes_the_schedule_then_the_finalizer_whatever_fails_on_the_way() {
+    for fault in every_fault(6) {
+        let world = FakeWorld::default();
+        reconcile(&world, spec());
+        world.fail(Some(fault));
+        run(&world, Remove::new(input(&world, spec())));
+        world.fail(None);
+        run(&world, Remove::new(input(&world, spec())));
+        assert!(world.state().schedules.is_empty(), "{fault:?}");
+        assert!(!world.state().finalizer, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_blocked_deletion_says_so_once_and_force_delete_ends_it() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    for round in 0..2 {
+        world.fail(Some(crate::operator::world_fake::Fault::Lost(1)));
+        let outcome = run(&world, Remove::new(input(&world, spec())));
+        assert!(matches!(outcome.again, Again::BackOff(_)));
+        assert_eq!(outcome.notes.len(), usize::from(round == 0), "one Event");
+        assert!(shown(&world).conditions.iter().any(|condition| condition.reason == "CleanupBlocked"));
+        assert!(world.state().finalizer);
+    }
+    world.fail(None);
+    let forced = Input { force_delete: true, ..input(&world, spec()) };
+    run(&world, Remove::new(forced));
+    assert_eq!(world.calls(), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn the_loser_of_a_conflict_leaves_the_winners_schedule_alone() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    let loser = Input { key: key(Kind::TenantSchedule, "second"), ..input(&world, spec()) };
+    world.fail(None);
+    run(&world, Remove::new(loser));
+    assert_eq!(world.calls(), ["TenantClaim", "RemoveFinalizer"]);
+    assert_eq!(world.state().schedules.len(), 1);
+}
+
+#[test]
+fn the_tick_waits_for_its_children_by_the_smallest_gap() {
+    let world = FakeWorld::default();
+    let input = input(&world, json!({"tenantId": "acme", "schedules": ["* * * * *"], "spread": {"window": "0s"}}));
+    assert_eq!(build::projection(&input).wait_seconds, Some(54));
+}

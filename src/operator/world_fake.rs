@@ -1,0 +1,188 @@
+//! A small world for the tests of steps: state in memory, answers as the real ones give them, and a failure at any call.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Mutex,
+};
+
+use async_trait::async_trait;
+
+use super::{
+    error::Error,
+    schedule::tests::seen,
+    world::{Answer, Kind, ObjectKey, Reply, Request, World, drive},
+};
+use crate::{
+    model::config::SecretFields,
+    store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, Verb},
+    temporal::{self, StartOutcome, schedules::SeenSchedule},
+};
+
+/// What happens to the n-th call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It never arrives.
+    Lost(usize),
+    /// It has its effect, its answer is lost.
+    AnswerLost(usize),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) schedules: BTreeMap<String, SeenSchedule>,
+    pub(super) claims: HashMap<String, Owner>,
+    pub(super) connectors: BTreeMap<String, ConnectorProjection>,
+    pub(super) handled: BTreeMap<Verb, HandledToken>,
+    pub(super) secrets: HashMap<String, SecretFields>,
+    pub(super) workflows: Vec<String>,
+    pub(super) finalizer: bool,
+    pub(super) statuses: Vec<serde_json::Value>,
+    pub(super) calls: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FakeWorld {
+    state: Mutex<State>,
+    fault: Mutex<Option<Fault>>,
+}
+
+impl FakeWorld {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no panic")
+    }
+
+    /// The next calls are counted from 0, one of them fails so.
+    pub(super) fn fail(&self, fault: Option<Fault>) {
+        self.state().calls.clear();
+        *self.fault.lock().expect("no panic") = fault;
+    }
+
+    /// Names of the calls since the last `fail`.
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.state().calls.clone()
+    }
+}
+
+#[async_trait]
+impl World for FakeWorld {
+    async fn call(&self, request: Request) -> Reply {
+        let name = format!("{request:?}");
+        let name = name.split([' ', '(', '{']).next().unwrap_or_default().to_owned();
+        let number = self.state().calls.len();
+        self.state().calls.push(name);
+        let away = Err(outage(&request));
+        match *self.fault.lock().expect("no panic") {
+            Some(Fault::Lost(at)) if at == number => away,
+            Some(Fault::AnswerLost(at)) if at == number => {
+                let _effect = self.state().answer(request);
+                away
+            }
+            _ => self.state().answer(request),
+        }
+    }
+}
+
+fn outage(request: &Request) -> Error {
+    let code = "lost".to_owned();
+    match request {
+        Request::PutTenant(_)
+        | Request::RemoveTenant(..)
+        | Request::TenantClaim(_)
+        | Request::PutConnector(_)
+        | Request::RemoveConnector(..) => Error::Store(store::Error::Unavailable { attempted: "answer", code }),
+        Request::GetSecret { .. }
+        | Request::AddFinalizer(_)
+        | Request::RemoveFinalizer(_)
+        | Request::ApplyStatus(..) => Error::deadline("answer"),
+        _ => Error::Temporal(temporal::Error::Unavailable { attempted: "answer", code }),
+    }
+}
+
+impl State {
+    fn answer(&mut self, request: Request) -> Reply {
+        Ok(match request {
+            Request::PutTenant(tenant) => {
+                let holder =
+                    self.claims.entry(tenant.tenant_id.to_string()).or_insert_with(|| tenant.owner.clone()).clone();
+                Answer::Claim(if holder == tenant.owner { ClaimOutcome::Held } else { ClaimOutcome::HeldBy(holder) })
+            }
+            Request::TenantClaim(tenant) => Answer::Claimant(self.claims.get(tenant.as_str()).cloned()),
+            Request::PutConnector(wanted) => Answer::Connector(Box::new(self.put_connector(*wanted))),
+            Request::RemoveConnector(_, connector) => {
+                self.connectors.remove(connector.as_str());
+                Answer::Done
+            }
+            Request::RemoveTenant(..) => Answer::Done,
+            Request::DescribeSchedule(id) => Answer::Schedule(self.schedules.get(&id).cloned().map(Box::new)),
+            Request::CreateSchedule(wanted) => {
+                self.schedules.entry(wanted.id.clone()).or_insert_with(|| seen(&wanted));
+                Answer::Started(StartOutcome::Started)
+            }
+            Request::UpdateSchedule(wanted, _) => {
+                self.schedules.insert(wanted.id.clone(), seen(&wanted));
+                Answer::Done
+            }
+            Request::DeleteSchedule(id) => {
+                self.schedules.remove(&id);
+                Answer::Done
+            }
+            Request::StartWorkflow(start) => {
+                let known = self.workflows.contains(&start.workflow_id);
+                if !known {
+                    self.workflows.push(start.workflow_id);
+                }
+                Answer::Started(if known { StartOutcome::AlreadyStarted } else { StartOutcome::Started })
+            }
+            Request::GetSecret { name, .. } => Answer::Secret(self.secrets.get(&name).cloned()),
+            Request::AddFinalizer(_) => {
+                self.finalizer = true;
+                Answer::Done
+            }
+            Request::RemoveFinalizer(_) => {
+                self.finalizer = false;
+                Answer::Done
+            }
+            Request::ApplyStatus(_, part) => {
+                self.statuses.push(part.fields);
+                Answer::Done
+            }
+        })
+    }
+
+    /// As the store does it: tokens at first sight are recorded, not told as fresh.
+    fn put_connector(&mut self, wanted: ConnectorProjection) -> ConnectorAnswer {
+        let at = "2026-11-23T00:59:00Z".parse().expect("timestamp");
+        let known = self.connectors.insert(wanted.connector_id.to_string(), wanted.clone()).is_some();
+        let mut fresh_tokens = BTreeMap::new();
+        for (verb, token) in wanted.tokens {
+            let handled = HandledToken { token, at };
+            if self.handled.get(&verb).map(|before| &before.token) != Some(&handled.token) {
+                self.handled.insert(verb, handled.clone());
+                if known {
+                    fresh_tokens.insert(verb, handled);
+                }
+            }
+        }
+        ConnectorAnswer {
+            revision: 1,
+            credential_revision: i64::from(wanted.credential.is_some()),
+            fresh_tokens,
+            handled: self.handled.clone(),
+            name_taken: false,
+        }
+    }
+}
+
+pub(super) fn key(kind: Kind, name: &str) -> ObjectKey {
+    ObjectKey { kind, namespace: "acme".to_owned(), name: name.to_owned(), uid: "uid-1".to_owned() }
+}
+
+/// Drives a step to its end.
+pub(super) fn run<S: super::world::Step>(world: &FakeWorld, step: S) -> S::Outcome {
+    futures::executor::block_on(drive(world, step))
+}
+
+/// Every fault at every one of the `calls` that an undisturbed step makes.
+pub(super) fn every_fault(calls: usize) -> impl Iterator<Item = Fault> {
+    (0..calls).flat_map(|at| [Fault::Lost(at), Fault::AnswerLost(at)])
+}
