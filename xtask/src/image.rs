@@ -69,10 +69,9 @@ impl Image {
         content: impl Read,
     ) -> anyhow::Result<()> {
         let path = Path::new(path.trim_start_matches('/'));
-        if let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-            if !self.directories.iter().any(|it| it == parent) {
-                self.add_directory(&parent.to_string_lossy(), 0o755)?;
-            }
+        let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|it| !self.directories.iter().any(|known| known == it)) {
+            self.add_directory(&parent.to_string_lossy(), 0o755)?;
         }
         if kind.is_dir() {
             self.directories.push(path.to_owned());
@@ -240,4 +239,62 @@ pub(crate) async fn pause(machine: &Machine, reference: &str, directory: &Path) 
     image.add("/pause", 0o755, &program)?;
     image.write(&archive)?;
     Ok(archive)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn written(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+        let mut image = Image::new("localhost/test:1", "/bin/program", 7).unwrap();
+        image.add_text("/bin/program", "program").unwrap();
+        image.add_directory("/tmp", 0o1777).unwrap();
+        let archive = directory.join("image.tar");
+        image.write(&archive).unwrap();
+        entries(File::open(archive).unwrap())
+    }
+
+    fn entries(archive: impl Read) -> BTreeMap<String, Vec<u8>> {
+        let mut archive = tar::Archive::new(archive);
+        let read = archive.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            (entry.path().unwrap().display().to_string(), content)
+        });
+        read.collect()
+    }
+
+    fn json_of(bytes: &[u8]) -> Value {
+        serde_json::from_slice(bytes).unwrap()
+    }
+
+    #[test]
+    fn an_archive_is_an_oci_layout_and_a_docker_archive_of_the_same_blobs() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = written(directory.path());
+        let index = json_of(&files["index.json"]);
+        let named = index["manifests"][0]["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/");
+        let manifest = json_of(&files[&named]);
+        let docker = json_of(&files["manifest.json"]);
+        let of = |it: &Value| it["digest"].as_str().unwrap().replace("sha256:", "blobs/sha256/");
+        assert_eq!(docker[0]["Config"], of(&manifest["config"]));
+        assert_eq!(docker[0]["Layers"][0], of(&manifest["layers"][0]));
+        assert_eq!(docker[0]["RepoTags"][0], "localhost/test:1");
+        let layer = entries(files[&of(&manifest["layers"][0])].as_slice());
+        assert_eq!(layer.keys().collect::<Vec<_>>(), ["bin", "bin/program", "tmp"]);
+        assert_eq!(layer["bin/program"], b"program");
+    }
+
+    #[test]
+    fn every_blob_is_named_by_its_digest_and_the_same_files_give_the_same_blobs() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = written(directory.path());
+        for (name, content) in files.iter().filter(|(name, _)| name.starts_with("blobs/")) {
+            assert_eq!(*name, blob(&digest(&mut content.as_slice()).unwrap()));
+        }
+        assert_eq!(files, written(directory.path()));
+    }
 }

@@ -34,6 +34,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::machine::Machine;
 
+/// What a shell reports for a program that Ctrl-C ended (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
 /// Tests, demo, tools and generated files of gtm-sync.
 #[derive(Parser)]
 #[command(name = "cargo xtask", version)]
@@ -77,17 +80,21 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime needs only threads");
     // The command runs on the main thread: children are bound to the life of the thread that starts them.
-    let result = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::select! {
-            result = dispatch(arguments) => result,
-            name = interrupted() => Err(anyhow::anyhow!("{name}: cleaned up")),
+            result = dispatch(arguments) => Some(result),
+            () = interrupted() => None,
         }
     });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match ended {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
             eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE
+        }
+        None => {
+            console::line("\ncleaned up");
+            ExitCode::from(INTERRUPTED)
         }
     }
 }
@@ -104,14 +111,14 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Ends with the name of the signal that asks us to stop.
-async fn interrupted() -> &'static str {
+/// Ends when a signal asks us to stop.
+async fn interrupted() {
     let listen = |kind| signal(kind).expect("a handler for a catchable signal can be installed");
     let (mut interrupt, mut terminate, mut hang_up) =
         (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
     tokio::select! {
-        _ = interrupt.recv() => "interrupted",
-        _ = terminate.recv() => "terminated",
-        _ = hang_up.recv() => "hung up",
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
     }
 }

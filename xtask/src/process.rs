@@ -262,3 +262,63 @@ fn tail(text: &str, count: usize) -> String {
 fn tail_of(log: &Path) -> String {
     tail(&String::from_utf8_lossy(&fs::read(log).unwrap_or_default()), 20)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = command("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn is_alive(id: &str) -> bool {
+        // A process nobody has reaped yet has ended; what follows the name in brackets is its state.
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|it| !it.is_empty() && !it.starts_with(['Z', 'X']))
+    }
+
+    #[tokio::test]
+    async fn a_failed_command_tells_its_arguments_and_the_end_of_what_it_said() {
+        let error = capture(shell("echo first; echo why >&2; exit 3")).await.unwrap_err().to_string();
+        assert!(error.starts_with("`/bin/sh -c echo first"), "{error}");
+        assert!(error.contains("exit status: 3") && error.ends_with("why"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn lines_are_handed_over_as_they_come() {
+        let mut lines = Vec::new();
+        let status = stream(shell("echo one; echo two"), |line| lines.push(line.to_owned())).await.unwrap();
+        assert!(status.success());
+        assert_eq!(lines, ["one", "two"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn dropping_a_service_ends_its_children_too() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut service = Service::start("parent", shell("sleep 1000 & echo $!; wait"), logs.path()).unwrap();
+        let told = || async {
+            fs::read_to_string(logs.path().join("parent.log"))?.trim().parse::<u32>().map(drop).map_err(Into::into)
+        };
+        ready(&mut service, Duration::from_secs(20), told).await.unwrap();
+        let child = fs::read_to_string(logs.path().join("parent.log")).unwrap().trim().to_owned();
+        assert!(is_alive(&child));
+        drop(service);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while is_alive(&child) {
+            assert!(Instant::now() < deadline, "the grandchild is still there");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_ends_at_its_start_fails_at_once_with_its_log() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut service = Service::start("brief", shell("echo wrong flag; exit 2"), logs.path()).unwrap();
+        let never = || async { bail!("not ready") };
+        let error = ready(&mut service, Duration::from_secs(20), never).await.unwrap_err().to_string();
+        assert!(error.contains("brief ended with exit status: 2") && error.ends_with("wrong flag"), "{error}");
+    }
+}

@@ -97,3 +97,43 @@ fn remove_leftovers(directory: &Path) {
         let _gone = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(target: &Path) -> Machine {
+        let mut machine = Machine::look();
+        machine.target = target.to_owned();
+        machine
+    }
+
+    #[test]
+    fn a_finished_run_leaves_its_logs_and_nothing_else() {
+        let target = tempfile::tempdir().unwrap();
+        let run = Run::start(&machine(target.path()), "trial").unwrap();
+        let (directory, scratch) = (run.directory.clone(), run.scratch.clone());
+        fs::write(directory.join("large"), "pods").unwrap();
+        fs::write(run.logs.join("a.log"), "text").unwrap();
+        drop(run);
+        assert!(!scratch.exists());
+        let left: Vec<_> = fs::read_dir(&directory).unwrap().map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(left, [LOGS]);
+    }
+
+    #[test]
+    fn a_new_run_sweeps_a_killed_one_and_spares_a_living_one() {
+        let target = tempfile::tempdir().unwrap();
+        let machine = machine(target.path());
+        let killed = Run::start(&machine, "killed").unwrap();
+        let (directory, scratch) = (killed.directory.clone(), killed.scratch.clone());
+        // As after `kill -9`: the lock is free, nothing was removed.
+        let Run { _lock, .. } = &killed;
+        _lock.unlock().unwrap();
+        std::mem::forget(killed);
+        let living = Run::start(&machine, "living").unwrap();
+        assert!(!scratch.exists() && !directory.join(LOCK).exists());
+        let _another = Run::start(&machine, "another").unwrap();
+        assert!(living.scratch.exists() && living.directory.join(LOCK).exists());
+    }
+}

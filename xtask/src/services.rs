@@ -129,3 +129,21 @@ impl Drop for EnvironmentFile {
         let _gone = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sourced_file_gives_values_as_they_are_and_is_gone_with_what_it_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let value = "a 'quoted' $HOME; value";
+        let file = EnvironmentFile::write(directory.path(), &[("GTM_VALUE", value.to_owned())]).unwrap();
+        let script = format!(". {}; printf %s \"$GTM_VALUE\"", file.path.display());
+        let output = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), value);
+        let path = file.path.clone();
+        drop(file);
+        assert!(!path.exists());
+    }
+}

@@ -224,6 +224,9 @@ impl Session<'_> {
     }
 
     fn add(&self, name: &str, start: Instant, outcome: Outcome) {
+        if let Outcome::NotRun(why) = &outcome {
+            console::line(format_args!("not run: {name}: {why}"));
+        }
         self.report.borrow_mut().add(name, start.elapsed(), outcome);
     }
 }

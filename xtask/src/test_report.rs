@@ -52,9 +52,6 @@ pub(crate) struct Report {
 impl Report {
     /// Adds a phase.
     pub(crate) fn add(&mut self, name: &str, time: Duration, outcome: Outcome) {
-        if let Outcome::NotRun(why) = &outcome {
-            console::line(format_args!("not run: {name}: {why}"));
-        }
         self.phases.push((name.to_owned(), time, outcome));
     }
 

@@ -239,3 +239,35 @@ async fn exclusive(path: &Path, what: &str) -> anyhow::Result<File> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(tool: &Tool, answer: &str) -> bool {
+        tool.fits.iter().any(|it| answer.contains(it))
+    }
+
+    #[test]
+    fn a_found_program_is_taken_by_its_version() {
+        assert!(fits(&KUBE_APISERVER, "Kubernetes v1.35.1"));
+        assert!(!fits(&KUBE_APISERVER, "Kubernetes v1.30.0"));
+        assert!(fits(&KUBECTL, "Client Version: v1.36.0\nKustomize Version: v5.7.1"));
+        assert!(fits(&ETCD, "etcd Version: 3.5.21\nGit SHA: a17edfd"));
+        assert!(!fits(&ETCD, "etcd Version: 3.4.23"));
+        assert!(fits(&TEMPORAL, "temporal version 1.5.1 (Server 1.29.1, UI 2.42.1)"));
+        assert!(!fits(&TEMPORAL, "temporal version 1.1.0 (Server 1.25.0, UI 2.30.3)"));
+        assert!(fits(&HELM, "version.BuildInfo{Version:\"v4.3\", GitCommit:\"\", GoVersion:\"go1.26.8\"}"));
+        assert!(!fits(&HELM, "version.BuildInfo{Version:\"v3.19.0\", GitCommit:\"\"}"));
+    }
+
+    #[test]
+    fn every_tool_is_pinned_by_a_module_of_this_repository_at_the_version_it_names() {
+        for tool in SERVICES.iter().chain(NODE) {
+            let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module).join("go.mod");
+            let text = fs::read_to_string(module).unwrap();
+            assert!(text.contains(tool.package), "{} has a tool line", tool.name);
+            assert!(text.contains(&format!(" v{}", tool.version)), "{} is pinned at {}", tool.name, tool.version);
+        }
+    }
+}
