@@ -52,6 +52,8 @@ struct Shown {
     /// Tenants whose aggregate may be behind.
     tenants: HashSet<(String, TenantId)>,
     workers: Option<Availability>,
+    /// Of the caches, when tenants were last counted.
+    population: u64,
 }
 
 /// Runs until the process ends.
@@ -64,6 +66,7 @@ pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<C
         written: HashMap::new(),
         tenants: HashSet::new(),
         workers: None,
+        population: 0,
     };
     context.fleet.ready().await;
     loop {
@@ -207,6 +210,10 @@ impl Shown {
 
     /// Tenants and connectors that were just created, or whose number changed.
     fn new_tenants(&mut self, context: &Context) {
+        let population = context.fleet.population();
+        if std::mem::replace(&mut self.population, population) == population {
+            return;
+        }
         let mut totals: HashMap<(String, TenantId), i32> = HashMap::new();
         for object in context.fleet.connectors() {
             if let (Some(namespace), Ok(object)) = (object.namespace(), &object.0) {
