@@ -280,7 +280,11 @@ mod tests {
         let before = status(&ended, &ConnectorStatus::default(), now);
         let working = status(&ConnectorStatusRow { last_run: Some(run(None)), ..row() }, &before, now);
         assert_eq!(working.last_sync, before.last_sync);
-        assert_eq!(before.progress.as_ref().map(|progress| progress.phase), Some(Phase::Complete), "kept after its end");
+        assert_eq!(
+            before.progress.as_ref().map(|progress| progress.phase),
+            Some(Phase::Complete),
+            "kept after its end"
+        );
         assert_eq!(working.progress.as_ref().map(|progress| progress.records_processed), Some(7));
         assert_eq!(status_of(&working.conditions, HEALTHY), Some("True"));
         assert_eq!(status_of(&working.conditions, SYNCING), Some("True"));
