@@ -65,7 +65,7 @@ pub(crate) async fn ensure(machine: &Machine, yes: bool, packages: &[Package]) -
     if !(yes || machine.ci || !machine.terminal || confirmed()?) {
         bail!("not installed; to do it by hand: {command}");
     }
-    let step = console::step(format!("installed {}", names.join(" ")));
+    let step = console::step(format!("installing {}", names.join(" ")));
     let apt_get = |arguments: &[&str]| {
         let mut command = process::command(&apt);
         command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);

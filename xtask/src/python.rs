@@ -24,7 +24,7 @@ pub(crate) async fn ensure(machine: &Machine) -> anyhow::Result<PathBuf> {
         return Ok(interpreter);
     }
     let system = machine.program("python3").context("python3 was not found (Debian: python3 python3-venv)")?;
-    let step = console::step("made a Python environment with the vendor's client");
+    let step = console::step("making a Python environment with the vendor's client");
     let mut venv = process::command(system);
     venv.args(["-m", "venv", "--clear"]).arg(&directory);
     process::capture(venv).await.context("could not make a Python environment (Debian: package python3-venv)")?;
