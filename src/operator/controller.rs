@@ -1,7 +1,16 @@
 //! The shells of the reconcilers: watch, queue, run each step under a deadline and a panic guard, then settle its outcome.
 //! One object's trouble never holds another's (reliability-performance, findings 1-3).
 
-use std::{convert::Infallible, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use kube::{
@@ -54,6 +63,8 @@ pub struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// True once the cache holds the first full list. Not `Store::wait_until_ready`: it wakes only one of those who wait
     /// (kube-runtime 5.0.0, `delayed_init.rs`), and the controller is one.
     pub listed: tokio_watch::Receiver<bool>,
+    /// Changes whenever an object comes or goes.
+    pub population: Arc<AtomicU64>,
 }
 
 /// Starts to watch a kind. `gone` is told each deletion that the watch sees; a relist tells none.
@@ -64,6 +75,8 @@ where
     let (cache, writer) = reflector::store();
     let (trigger, triggered) = mpsc::unbounded_channel();
     let (list_done, listed) = tokio_watch::channel(false);
+    let population = Arc::new(AtomicU64::new(0));
+    let moved = Arc::clone(&population);
     let mut known = std::collections::HashMap::new();
     let watched = watcher(api, watcher::Config::default().page_size(PAGE_SIZE))
         .default_backoff()
@@ -75,17 +88,22 @@ where
                 Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
                     let reference = ObjectRef::from_obj(&object);
                     let fingerprint = fingerprint(object.meta());
-                    let changed = known.insert(reference.clone(), fingerprint) != Some(fingerprint);
-                    changed.then(|| Ok(ReconcileRequest::from(reference)))
+                    let before = known.insert(reference.clone(), fingerprint);
+                    if before.is_none() {
+                        moved.fetch_add(1, Ordering::Relaxed);
+                    }
+                    (before != Some(fingerprint)).then(|| Ok(ReconcileRequest::from(reference)))
                 }
                 Ok(watcher::Event::Delete(object)) => {
                     known.remove(&ObjectRef::from_obj(&object));
+                    moved.fetch_add(1, Ordering::Relaxed);
                     gone(object);
                     None
                 }
                 Ok(watcher::Event::Init) => None,
                 Ok(watcher::Event::InitDone) => {
                     list_done.send_replace(true);
+                    moved.fetch_add(1, Ordering::Relaxed);
                     None
                 }
                 Err(error) => Some(Err(error)),
@@ -96,7 +114,7 @@ where
         let reference = triggered.recv().await?;
         Some((Ok(ReconcileRequest::from(reference)), triggered))
     });
-    Watch { cache, queue: stream::select(watched, others).boxed(), trigger, listed }
+    Watch { cache, queue: stream::select(watched, others).boxed(), trigger, listed, population }
 }
 
 /// What a reconcile depends on of an object's metadata: not its status, which we write ourselves.
@@ -197,7 +215,7 @@ async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Conte
     let key = connector::key_of(object);
     let input = connector_input(object, &key, &context);
     // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
-    let fleet_size = u32::try_from(context.fleet.connectors().len()).unwrap_or(u32::MAX);
+    let fleet_size = u32::try_from(context.fleet.connector_count()).unwrap_or(u32::MAX);
     let resync = context.resync.max(Duration::from_secs(u64::from(fleet_size / SWEPT_A_SECOND)));
     let step = connector::reconcile::Reconcile::new(input, resync);
     let outcome = match guarded(&key, drive(&context.world, step)).await {

@@ -25,7 +25,6 @@ pub struct Announcer {
 
 impl Announcer {
     /// An announcer, and the task that sends.
-    #[must_use]
     pub fn new(client: kube::Client, operator_namespace: &str) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let recorder = Recorder::new(client, Reporter { controller: CONTROLLER.to_owned(), instance: None });

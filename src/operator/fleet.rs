@@ -1,7 +1,10 @@
 //! The watch caches: every TenantSchedule and Connector of the watched namespaces, kept by `controller`, read by all.
 //! Objects that this build cannot read are kept as such, so that one of them never stalls the others.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use kube::{
     Resource as _, ResourceExt as _,
@@ -36,6 +39,8 @@ pub struct Scope {
     pub connectors: Store<Watched<Connector>>,
     /// Each true once its cache holds the first full list.
     pub listed: [watch::Receiver<bool>; 2],
+    /// Each changes whenever an object of its cache comes or goes.
+    pub population: [Arc<AtomicU64>; 2],
     /// Reconcile this TenantSchedule.
     pub trigger_tenant: Trigger<TenantSchedule>,
     /// Reconcile this Connector.
@@ -79,6 +84,18 @@ impl Fleet {
     pub fn has_connector(&self, namespace: &str, name: &str) -> bool {
         let reference = ObjectRef::<Watched<Connector>>::new(name).within(namespace);
         self.scope(namespace).is_some_and(|scope| scope.connectors.get(&reference).is_some())
+    }
+
+    /// How many Connectors there are.
+    #[must_use]
+    pub fn connector_count(&self) -> usize {
+        self.scopes.iter().map(|scope| scope.connectors.len()).sum()
+    }
+
+    /// Changes whenever an object comes or goes.
+    #[must_use]
+    pub fn population(&self) -> u64 {
+        self.scopes.iter().flat_map(|scope| &scope.population).map(|of| of.load(Ordering::Relaxed)).sum()
     }
 
     /// Every readable Connector.

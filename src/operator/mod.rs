@@ -265,6 +265,7 @@ impl Watches {
             namespace: self.namespace.clone(),
             tenants: self.tenants.cache.clone(),
             connectors: self.connectors.cache.clone(),
+            population: [Arc::clone(&self.tenants.population), Arc::clone(&self.connectors.population)],
             listed: [self.tenants.listed.clone(), self.connectors.listed.clone()],
             trigger_tenant: self.tenants.trigger.clone(),
             trigger_connector: self.connectors.trigger.clone(),

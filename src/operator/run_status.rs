@@ -16,18 +16,23 @@ use super::{
     context::{ConnectorIds, Context},
     error::{Dependency, Error},
     fleet::is_loser,
+    names::Installation,
     status_pace::{Pace, Urgency, urgency},
     status_part::{CONNECTOR_OBSERVED, TENANT_OBSERVED, status_of},
     tenant_schedule::observe::{self as tenant_observe, Member},
     worker_deployment::status::Availability,
-    world::{Kind, ObjectKey, Request, StatusPart, World as _},
+    world::{Kind, ObjectKey, Request, StartWorkflow, StatusPart, World as _},
 };
 use crate::{
     clock,
-    contract::workflows::ConnectionStatus,
-    crd::{Connector, TenantSchedule, conditions::HEALTHY},
+    contract::{
+        CONNECTOR_SYNC_WORKFLOW,
+        workflows::{ConnectionStatus, ConnectorSyncInput},
+    },
+    crd::{Connector, ConnectorState, TenantSchedule, conditions::HEALTHY},
     ids::TenantId,
-    store::ConnectorStatusRow,
+    store::{ConnectorStatusRow, RunOutcome},
+    temporal::client::IdReuse,
 };
 
 /// Between two queries.
@@ -47,6 +52,8 @@ struct Shown {
     /// Tenants whose aggregate may be behind.
     tenants: HashSet<(String, TenantId)>,
     workers: Option<Availability>,
+    /// Of the caches, when tenants were last counted.
+    population: u64,
 }
 
 /// Runs until the process ends.
@@ -59,6 +66,7 @@ pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<C
         written: HashMap::new(),
         tenants: HashSet::new(),
         workers: None,
+        population: 0,
     };
     context.fleet.ready().await;
     loop {
@@ -106,15 +114,31 @@ impl Shown {
         for row in page.rows {
             let ids = (row.tenant_id.clone(), row.connector_id.clone());
             let refused = row.connection_status == ConnectionStatus::Disconnected;
+            let next = continuation(&row, &context.installation);
             let Some(before) = context.memory.observed(row) else { continue };
             let Some(key) = context.memory.projected(&ids) else { continue };
             let was = before.map(|before: ConnectorStatusRow| before.connection_status);
+            if let Some(next) = next {
+                self.go_on(&key, next, context).await;
+            }
             // The Secret may have a new value by now: look at once (R32).
             if refused && was.is_some_and(|was| was != ConnectionStatus::Disconnected) {
                 context.fleet.trigger(&key);
             }
         }
         true
+    }
+
+    /// Starts the next run after one that ended at its budget (R21). A failure is left to the next tick, which goes on too.
+    async fn go_on(&self, key: &ObjectKey, next: Request, context: &Context) {
+        let object = context.fleet.connector(&key.namespace, &key.name);
+        if object.is_none_or(|object| object.spec.state != ConnectorState::Running) {
+            return;
+        }
+        match context.world.call(next).await {
+            Ok(_) => tracing::debug!(object = %key, "the run after one that ended at its budget is started"),
+            Err(error) => tracing::warn!(object = %key, %error, "the next run is left to the next tick"),
+        }
     }
 
     async fn show_connectors(&mut self, context: &Context, now: Timestamp) {
@@ -186,6 +210,10 @@ impl Shown {
 
     /// Tenants and connectors that were just created, or whose number changed.
     fn new_tenants(&mut self, context: &Context) {
+        let population = context.fleet.population();
+        if std::mem::replace(&mut self.population, population) == population {
+            return;
+        }
         let mut totals: HashMap<(String, TenantId), i32> = HashMap::new();
         for object in context.fleet.connectors() {
             if let (Some(namespace), Ok(object)) = (object.namespace(), &object.0) {
@@ -246,6 +274,23 @@ impl Shown {
             }
         }
     }
+}
+
+/// The run that follows one which ended at its budget: it goes on where that one stood. Its id is made of that one's end,
+/// so that however often this is read, one run follows.
+fn continuation(row: &ConnectorStatusRow, installation: &Installation) -> Option<Request> {
+    let run = row.last_run.as_ref().filter(|run| run.outcome == Some(RunOutcome::More))?;
+    let input = ConnectorSyncInput {
+        tenant_id: row.tenant_id.clone(),
+        connector_id: row.connector_id.clone(),
+        full_sync: false,
+    };
+    Some(Request::StartWorkflow(StartWorkflow {
+        workflow_type: CONNECTOR_SYNC_WORKFLOW,
+        workflow_id: installation.names.sync_run(&row.tenant_id, &row.connector_id, run.finished_at?),
+        input: serde_json::to_value(input).expect("two text fields and a flag"),
+        reuse: IdReuse::Once,
+    }))
 }
 
 /// What is known of the connectors of some tenants.

@@ -89,7 +89,7 @@ async fn pass(context: &Context) -> Result<(), Refused> {
     let rows = context.store.projected_connectors(cluster_id).await;
     let rows = rows.map_err(|error| Refused::Failed(Error::Store(error)))?;
     let fleet = &context.fleet;
-    let in_view = fleet.connectors().len();
+    let in_view = fleet.connector_count();
     let exists = |namespace: &str, name: &str| fleet.has_connector(namespace, name);
     let gone = orphans(rows, |namespace| fleet.watches(namespace), exists, in_view);
     for row in gone.map_err(Refused::Suspicious)? {

@@ -11,24 +11,24 @@ use std::{
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use temporalio_common::protos::temporal::api::{
     common::v1::{Memo, Payloads, WorkflowType},
     enums::v1::ScheduleOverlapPolicy,
     schedule::v1::{
-        Range, Schedule, ScheduleAction, ScheduleInfo, SchedulePatch, SchedulePolicies, ScheduleSpec, ScheduleState,
-        StructuredCalendarSpec, TriggerImmediatelyRequest, schedule_action::Action as ProtoAction,
+        Schedule, ScheduleAction, ScheduleInfo, SchedulePolicies, ScheduleSpec, ScheduleState,
+        schedule_action::Action as ProtoAction,
     },
     workflow::v1::NewWorkflowExecutionInfo,
     workflowservice::v1::{
         CreateScheduleRequest, DeleteScheduleRequest, DescribeScheduleRequest, DescribeScheduleResponse,
-        ListSchedulesRequest, PatchScheduleRequest, UpdateScheduleRequest,
+        ListSchedulesRequest, UpdateScheduleRequest,
     },
 };
 
 use super::{
     Error, StartOutcome, Temporal,
     client::{call, json_payload, request_id, shared_queue, timed},
+    schedule_echo::{digest, echo, start_workflow},
 };
 
 /// Key of the owner in the schedule's memo.
@@ -265,29 +265,6 @@ impl Temporal {
         }
     }
 
-    /// Fires a schedule now, under the overlap policy it has. `token` makes a repeated call one tick.
-    ///
-    /// # Errors
-    /// `NotFound` when it is gone; when Temporal is away or refuses.
-    ///
-    /// # Idempotency
-    /// By `token`, for as long as the server remembers request ids of the schedule.
-    pub async fn trigger_schedule(&self, id: &str, token: &str) -> Result<(), Error> {
-        let trigger = TriggerImmediatelyRequest {
-            overlap_policy: ScheduleOverlapPolicy::Unspecified as i32,
-            ..Default::default()
-        };
-        let request = PatchScheduleRequest {
-            namespace: self.namespace().to_owned(),
-            schedule_id: id.to_owned(),
-            patch: Some(SchedulePatch { trigger_immediately: Some(trigger), ..Default::default() }),
-            identity: self.identity().to_owned(),
-            request_id: token.to_owned(),
-        };
-        let mut service = self.connection().workflow_service();
-        call("trigger a schedule", service.patch_schedule(timed(request))).await.map(drop)
-    }
-
     /// All schedules of the namespace. Visibility is eventually consistent: a new schedule may be missing for a moment.
     ///
     /// # Errors
@@ -340,57 +317,9 @@ fn running(info: &ScheduleInfo) -> Vec<String> {
     info.running_workflows.iter().map(|execution| execution.workflow_id.clone()).collect()
 }
 
-fn start_workflow(schedule: &Schedule) -> Option<&NewWorkflowExecutionInfo> {
-    match schedule.action.as_ref()?.action.as_ref()? {
-        ProtoAction::StartWorkflow(start) => Some(start),
-    }
-}
-
-/// Digest of what the server made of a schedule, in a form of our own: independent of the order of maps, of fields that
-/// a newer server adds, and of the notes. A pause counts, unless the server itself may pause it (`pause_on_failure`).
-fn echo(schedule: &Schedule) -> String {
-    let spec = schedule.spec.clone().unwrap_or_default();
-    let policies = schedule.policies.unwrap_or_default();
-    let start = start_workflow(schedule).cloned().unwrap_or_default();
-    let paused = schedule.state.as_ref().is_some_and(|state| state.paused) && !policies.pause_on_failure;
-    let input: Vec<_> = start.input.unwrap_or_default().payloads.into_iter().map(|payload| payload.data).collect();
-    let canonical = (
-        (calendars(&spec.structured_calendar), spec.cron_string, calendars(&spec.exclude_structured_calendar)),
-        spec.interval.iter().map(|every| (milliseconds(every.interval), milliseconds(every.phase))).collect::<Vec<_>>(),
-        (spec.start_time.map(|at| at.seconds), spec.end_time.map(|at| at.seconds)),
-        (milliseconds(spec.jitter), spec.timezone_name),
-        (policies.overlap_policy, milliseconds(policies.catchup_window), policies.pause_on_failure, paused),
-        (start.workflow_id, start.workflow_type.map(|of| of.name), start.task_queue.map(|queue| queue.name), input),
-    );
-    digest(&serde_json::to_vec(&canonical).expect("texts and numbers serialise"))
-}
-
-/// A calendar's fields, each a list of (start, end, step).
-type CalendarForm = [Vec<(i32, i32, i32)>; 7];
-
-fn calendars(calendars: &[StructuredCalendarSpec]) -> Vec<CalendarForm> {
-    let ranges = |ranges: &[Range]| ranges.iter().map(|range| (range.start, range.end, range.step)).collect();
-    calendars
-        .iter()
-        .map(|of| {
-            [&of.second, &of.minute, &of.hour, &of.day_of_month, &of.month, &of.year, &of.day_of_week]
-                .map(|field| ranges(field))
-        })
-        .collect()
-}
-
-/// A protobuf duration; absent, zero and negative ones are all 0.
-fn milliseconds(duration: Option<impl TryInto<Duration>>) -> u128 {
-    duration.and_then(|some| some.try_into().ok()).map_or(0, |some| some.as_millis())
-}
-
 /// A protobuf timestamp.
 fn timestamp(at: Option<impl TryInto<SystemTime>>) -> Option<Timestamp> {
     Timestamp::try_from(at?.try_into().ok()?).ok()
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn memo(key: &str, value: &impl Serialize) -> Memo {
@@ -399,4 +328,66 @@ fn memo(key: &str, value: &impl Serialize) -> Memo {
 
 fn read_memo<T: for<'de> Deserialize<'de>>(memo: Option<&Memo>, key: &str) -> Option<T> {
     serde_json::from_slice(&memo?.fields.get(key)?.data).ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::temporal) fn wanted() -> WantedSchedule {
+        WantedSchedule {
+            id: "scheduled-sync-acme".to_owned(),
+            owner: ScheduleOwner {
+                installation_id: "i".to_owned(),
+                kind: "TenantSchedule".to_owned(),
+                namespace: "acme".to_owned(),
+                name: "acme".to_owned(),
+            },
+            crons: vec!["0 */4 * * *".to_owned()],
+            time_zone: "UTC".to_owned(),
+            jitter: Duration::from_secs(60),
+            overlap: Overlap::Skip,
+            catch_up_window: Duration::from_secs(3_600),
+            pause_on_failure: false,
+            paused: false,
+            workflow_type: "scheduledSyncWorkflow".to_owned(),
+            workflow_id: "scheduled-sync-acme".to_owned(),
+            input: serde_json::json!({"tenantId": "acme"}),
+        }
+    }
+
+    pub(in crate::temporal) fn proto(wanted: &WantedSchedule) -> Schedule {
+        wanted.to_proto()
+    }
+
+    #[test]
+    fn any_wish_changes_the_hash() {
+        let wishes = [
+            WantedSchedule { crons: vec!["0 */5 * * *".to_owned()], ..wanted() },
+            WantedSchedule { time_zone: "Europe/Berlin".to_owned(), ..wanted() },
+            WantedSchedule { jitter: Duration::from_secs(61), ..wanted() },
+            WantedSchedule { overlap: Overlap::BufferOne, ..wanted() },
+            WantedSchedule { catch_up_window: Duration::from_secs(3_601), ..wanted() },
+            WantedSchedule { paused: true, ..wanted() },
+            WantedSchedule { input: serde_json::json!({"tenantId": "other"}), ..wanted() },
+        ];
+        let hashes: std::collections::BTreeSet<_> = wishes.iter().map(WantedSchedule::hash).collect();
+        assert_eq!(hashes.len(), wishes.len());
+        assert!(!hashes.contains(&wanted().hash()));
+        assert_eq!(wanted().hash(), wanted().hash());
+    }
+
+    #[test]
+    fn a_description_gives_owner_and_hash_back() {
+        let described = DescribeScheduleResponse {
+            schedule: Some(proto(&wanted())),
+            memo: Some(memo(OWNER_KEY, &wanted().owner)),
+            conflict_token: vec![7],
+            ..Default::default()
+        };
+        let seen = seen(described).expect("whole");
+        assert_eq!(seen.owner, Some(wanted().owner));
+        assert_eq!(seen.wanted_hash, Some(wanted().hash()));
+        assert_eq!((seen.conflict_token, seen.next_run, seen.paused), (vec![7], None, false));
+    }
 }

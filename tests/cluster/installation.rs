@@ -157,7 +157,7 @@ impl Installation {
             format!("temporal.address={}", self.temporal_address),
             format!("temporal.namespace={}", self.temporal_namespace),
             format!("workers.allowedPrivateHosts={{{host}}}"),
-            "operator.resyncSeconds=5".to_owned(),
+            "operator.resyncSeconds=10".to_owned(),
         ];
         let mut arguments = vec!["install", "gtm-sync", chart, "-n", OPERATOR_NAMESPACE];
         for value in &values {

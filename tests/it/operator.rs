@@ -5,3 +5,4 @@ mod connectors;
 mod harness;
 mod outages;
 mod tenants;
+mod workers;

@@ -37,7 +37,7 @@ pub fn status(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestam
         checked_at: row.connection_checked_at.map(time),
         account_id: row.account_id.clone(),
     });
-    status.progress = running.map(progress);
+    status.progress = row.last_run.as_ref().map(progress);
     // While a run is at work, the one before it is still the last that ended.
     status.last_sync = ended.map(last_sync).or(status.last_sync);
     status.last_success_time = row.last_success_at.map(time);
@@ -157,7 +157,12 @@ fn syncing(running: Option<&RunRow>) -> Wish {
 fn progress(run: &RunRow) -> Progress {
     Progress {
         workflow_id: run.workflow_id.clone(),
-        phase: if run.entity_type.is_empty() { Phase::Authenticating } else { Phase::Syncing },
+        phase: match run.outcome {
+            Some(RunOutcome::Complete | RunOutcome::More) => Phase::Complete,
+            Some(RunOutcome::Failed | RunOutcome::Terminated) => Phase::Failed,
+            None if run.entity_type.is_empty() => Phase::Authenticating,
+            None => Phase::Syncing,
+        },
         entity_type: run.entity_type.clone(),
         records_processed: count(run.stats.records_processed),
         errors_count: count(run.stats.errors_count),
@@ -275,6 +280,7 @@ mod tests {
         let before = status(&ended, &ConnectorStatus::default(), now);
         let working = status(&ConnectorStatusRow { last_run: Some(run(None)), ..row() }, &before, now);
         assert_eq!(working.last_sync, before.last_sync);
+        assert_eq!(before.progress.as_ref().map(|progress| progress.phase), Some(Phase::Complete), "kept after its end");
         assert_eq!(working.progress.as_ref().map(|progress| progress.records_processed), Some(7));
         assert_eq!(status_of(&working.conditions, HEALTHY), Some("True"));
         assert_eq!(status_of(&working.conditions, SYNCING), Some("True"));

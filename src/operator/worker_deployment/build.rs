@@ -37,7 +37,8 @@ pub fn deployment(template: &str, namespace: &str, database_url: &str) -> Result
         return Err(Error::Lacks("a container"));
     }
     deployment.metadata.namespace = Some(namespace.to_owned());
-    deployment.labels_mut().insert("app.kubernetes.io/managed-by".to_owned(), "gtmclarity-operator".to_owned());
+    let managed_by = deployment.labels_mut().entry("app.kubernetes.io/managed-by".to_owned());
+    managed_by.or_insert_with(|| "gtmclarity-operator".to_owned());
     Ok(deployment)
 }
 

@@ -94,14 +94,10 @@ async fn the_credential_reaches_the_store_sealed_to_the_made_identity_and_nothin
 #[ignore = "needs kube-apiserver, temporal"]
 async fn a_spec_that_the_schema_admits_but_nobody_can_use_is_stalled() {
     let (installation, operator) = with_tenant().await;
-    let source = json!({"type": "HubSpot", "hubspot": {"baseUrl": "https://user@crm.example"}});
-    let object = json!({"apiVersion": "sync.gtmclarity.io/v1alpha1", "kind": "Connector", "metadata": {"name": "odd"},
-        "spec": {"tenantId": "acme", "source": source, "credentials": {"secretRef": {"name": "crm"}}}});
-    let params = kube::api::PatchParams::apply("user");
-    if installation.connectors().patch("odd", &params, &Patch::Apply(object)).await.is_ok() {
-        let object = installation.connector_ready("odd", "False", "InvalidSpec").await;
-        assert!(is(&object.status.expect("status").conditions, "Stalled", "True", "InvalidSpec"));
-    }
+    let source = json!({"type": "HubSpot", "hubspot": {"baseUrl": "https://crm.example:99999"}});
+    installation.apply_connector("odd", json!({"source": source})).await;
+    let object = installation.connector_ready("odd", "False", "InvalidSpec").await;
+    assert!(is(&object.status.expect("status").conditions, "Stalled", "True", "InvalidSpec"));
     let other = "gtmseal1:0123456789abcdef:AAAA";
     installation.apply_connector("sealed", json!({"credentials": {"sealed": other}})).await;
     installation.connector_ready("sealed", "False", "InvalidCredentials").await;
@@ -228,6 +224,11 @@ async fn connection_and_runs_as_workers_record_them_are_shown_on_connector_and_t
     let object = installation.connector_condition("hubspot", "Syncing", "True", "Running").await;
     let progress = object.status.and_then(|status| status.progress).expect("progress");
     assert_eq!(progress.workflow_id, "sync-acme-hubspot-manual");
+    installation.store.finish_run(&lease, &RunEnd::More).await.expect("ended at its budget");
+    let next = installation.one_workflow("connectorSyncWorkflow").await;
+    assert!(next.starts_with("sync-acme-hubspot-20"), "the next run goes on at once (R21): {next}");
+    let request = LeaseRequest { workflow_id: next, ..request };
+    let lease = installation.store.take_lease(&request).await.expect("a lease").lease;
     installation.store.finish_run(&lease, &RunEnd::Failed("Unauthorised".to_owned())).await.expect("ended");
     let object = installation.connector_condition("hubspot", "Healthy", "False", "LastSyncFailed").await;
     let status = object.status.expect("status");

@@ -56,6 +56,12 @@ impl Running {
         self.ended.await.expect("no panic").expect("ends well");
     }
 
+    /// Waits for it to give up.
+    pub(super) async fn failed(self) -> anyhow::Error {
+        let ended = tokio::time::timeout(SOON, self.ended).await.expect("in time").expect("no panic");
+        ended.expect_err("gives up")
+    }
+
     /// As a crash: nothing is given back.
     pub(super) async fn kill(self) {
         self.ended.abort();
