@@ -9,6 +9,13 @@ use crate::{console, machine::Machine, process};
 /// The vendors' clients, pinned: the tests are the proof that they run unchanged.
 const REQUIREMENTS: [&str; 1] = ["hubspot-api-client==12.0.0"];
 
+/// Whether Python can make environments: Debian takes `ensurepip` out of its own and packs it apart.
+pub(crate) fn has_venv(machine: &Machine) -> bool {
+    let Some(python) = machine.program("python3") else { return false };
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|it| it.path());
+    !python.starts_with("/usr/bin") || libraries.into_iter().any(|it| it.join("ensurepip").is_dir())
+}
+
 /// Makes the environment and returns its interpreter.
 ///
 /// # Errors
