@@ -44,7 +44,7 @@ impl Cluster {
     /// Starts everything; servers first and at once, then the node.
     pub(crate) async fn start(machine: &Machine, run: &Run, tools: &Toolbox, web_ui: bool) -> anyhow::Result<Self> {
         possible(machine)?;
-        let step = console::step("started kube-apiserver, Temporal and PostgreSQL");
+        let step = console::step("starting kube-apiserver, Temporal and PostgreSQL");
         let namespaces = Namespaces::create(machine, run).await?;
         let network = Network::create(machine, run, &namespaces).await?;
         let gateway = network.gateway().into();
@@ -55,7 +55,7 @@ impl Cluster {
         )?;
         control_plane.start_controllers(run, tools, &network.pods())?;
         step.done(format_args!("on {gateway}"));
-        let step = console::step("started a node that runs pods");
+        let step = console::step("starting a node that runs pods");
         let parts = Parts { machine, run, tools, namespaces: &namespaces, network };
         let node = Node::start(&parts, &control_plane).await?;
         step.done("");

@@ -1,13 +1,26 @@
 //! What a person sees: lines, steps with their time, spinners on a terminal. It decides nothing.
 
-use std::{fmt::Display, io::Write as _, time::Duration};
+use std::{fmt::Display, io::Write as _, sync::LazyLock, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
+
+/// There is one terminal, and everything that moves on it must know of everything else.
+static SCREEN: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// Writes one line to standard output. A closed pipe is no reason to stop the clean-up that follows.
 pub(crate) fn line(text: impl Display) {
-    let _closed_pipe = writeln!(std::io::stdout().lock(), "{text}");
+    let _closed_pipe = SCREEN.suspend(|| writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Whether bars and spinners can be seen.
+pub(crate) fn is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stdout())
+}
+
+/// Puts a bar on the screen, below those that are there.
+pub(crate) fn show(bar: ProgressBar) -> ProgressBar {
+    SCREEN.add(bar)
 }
 
 /// `1.4 s`, `75 s`, `12 min 05 s`.
@@ -30,9 +43,9 @@ pub(crate) struct Step {
 /// Begins a step.
 pub(crate) fn step(name: impl Into<String>) -> Step {
     let name = name.into();
-    let bar = std::io::IsTerminal::is_terminal(&std::io::stdout()).then(|| {
+    let bar = is_terminal().then(|| {
         let style = ProgressStyle::with_template("  {spinner} {msg} ({elapsed})").expect("the template is a constant");
-        let bar = ProgressBar::new_spinner().with_style(style).with_message(name.clone());
+        let bar = show(ProgressBar::new_spinner().with_style(style).with_message(name.clone()));
         bar.enable_steady_tick(Duration::from_millis(120));
         bar
     });

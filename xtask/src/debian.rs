@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::bail;
 
-use crate::{console, machine::Machine, postgres, process};
+use crate::{console, image, machine::Machine, postgres, process, python};
 
 /// A package and how to see that what it brings is there.
 #[derive(Clone, Copy)]
@@ -24,8 +24,14 @@ pub(crate) struct Package {
 pub(crate) const POSTGRESQL: Package =
     Package { name: "postgresql", reason: "the database", present: |it| postgres::programs(it).is_some() };
 
+/// The vendors' own clients, against which the simulators are tested.
+pub(crate) const PYTHON: [Package; 2] = [
+    Package { name: "python3", reason: "the vendor's client", present: |it| it.program("python3").is_some() },
+    Package { name: "python3-venv", reason: "an environment for it", present: python::has_venv },
+];
+
 /// What a node with pods needs.
-pub(crate) const NODE: [Package; 7] = [
+pub(crate) const NODE: [Package; 8] = [
     Package { name: "containerd", reason: "runs containers", present: |it| it.program("containerd").is_some() },
     Package { name: "runc", reason: "runs containers", present: |it| it.program("runc").is_some() },
     Package {
@@ -36,6 +42,7 @@ pub(crate) const NODE: [Package; 7] = [
     Package { name: "nftables", reason: "service addresses", present: |it| it.program("nft").is_some() },
     Package { name: "iproute2", reason: "the node's network", present: |it| it.program("ip").is_some() },
     Package { name: "util-linux", reason: "the node's namespaces", present: |it| it.program("nsenter").is_some() },
+    Package { name: "ca-certificates", reason: "the product's image", present: |_| image::certificates().is_some() },
     Package { name: "gcc", reason: "the pause program", present: |it| it.program("cc").is_some() },
 ];
 
@@ -65,7 +72,7 @@ pub(crate) async fn ensure(machine: &Machine, yes: bool, packages: &[Package]) -
     if !(yes || machine.ci || !machine.terminal || confirmed()?) {
         bail!("not installed; to do it by hand: {command}");
     }
-    let step = console::step(format!("installed {}", names.join(" ")));
+    let step = console::step(format!("installing {}", names.join(" ")));
     let apt_get = |arguments: &[&str]| {
         let mut command = process::command(&apt);
         command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);

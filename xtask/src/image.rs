@@ -193,8 +193,7 @@ pub(crate) async fn product(machine: &Machine) -> anyhow::Result<PathBuf> {
     for library in libraries(machine, &program).await? {
         image.add(&library.to_string_lossy(), 0o755, &library)?;
     }
-    let certificates = CERTIFICATES.iter().map(Path::new).find(|it| it.exists());
-    let certificates = certificates.context("no CA certificates were found (Debian: package ca-certificates)")?;
+    let certificates = certificates().context("no CA certificates were found (Debian: package ca-certificates)")?;
     image.add("/etc/ssl/certs/ca-certificates.crt", 0o644, certificates)?;
     image.add_text("/etc/passwd", &format!("root:x:0:0::/:\nnonroot:x:{USER}:{USER}::/:\n"))?;
     image.add_text("/etc/group", &format!("root:x:0:\nnonroot:x:{USER}:\n"))?;
@@ -202,6 +201,11 @@ pub(crate) async fn product(machine: &Machine) -> anyhow::Result<PathBuf> {
     image.add_directory("/tmp", 0o1777)?;
     image.write(&archive)?;
     Ok(archive)
+}
+
+/// The file with the certificates of the public authorities, which connectors need to dial the vendors.
+pub(crate) fn certificates() -> Option<&'static Path> {
+    CERTIFICATES.iter().map(Path::new).find(|it| it.exists())
 }
 
 /// The program without symbols, which are half of its size; as it is when there is no `strip`.

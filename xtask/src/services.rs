@@ -31,7 +31,7 @@ impl Services {
     /// Starts all three at once.
     pub(crate) async fn start(machine: &Machine, run: &Run, tools: &Toolbox) -> anyhow::Result<Self> {
         let address = Ipv4Addr::LOCALHOST.into();
-        let step = console::step("started kube-apiserver, Temporal and PostgreSQL");
+        let step = console::step("starting kube-apiserver, Temporal and PostgreSQL");
         let (control_plane, temporal, postgres) = tokio::try_join!(
             ControlPlane::start(run, tools, address),
             Temporal::start(run, tools, address, false),

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::{self, Cluster},
-    console, debian, image,
+    console,
+    debian::{self, Package},
+    image,
     machine::Machine,
     process, python,
     run::Run,
@@ -73,20 +75,33 @@ impl Session<'_> {
     }
 
     async fn all_layers(&self, yes: bool) -> anyhow::Result<()> {
-        let wants_services = self.wants(Layer::It) || self.wants(Layer::Cluster);
-        let packages =
-            if wants_services { debian::ensure(self.machine, yes, &[debian::POSTGRESQL]).await } else { Ok(()) };
+        // All questions come first; what is refused or fails is told by the layers that need it.
+        let python = self.packages(yes, &[Layer::Simulators, Layer::It], &debian::PYTHON).await;
+        let database = self.packages(yes, &[Layer::It, Layer::Cluster], &[debian::POSTGRESQL]).await;
+        let node = match cluster::possible(self.machine) {
+            Ok(()) => self.packages(yes, &[Layer::Cluster], &debian::NODE).await,
+            Err(obstacle) => Err(obstacle),
+        };
         // Go and Rust builds share the cores; tests without services run meanwhile.
-        let (tools, binaries) = tokio::join!(self.tools(wants_services), self.layers_without_services());
+        let wants_services = self.wants(Layer::It) || self.wants(Layer::Cluster);
+        let (tools, binaries) = tokio::join!(self.tools(wants_services), self.layers_without_services(python));
         let Some(binaries) = binaries else { return Ok(()) };
-        let tools = packages.and(tools);
+        let tools = database.and(tools);
         if self.wants(Layer::It) {
             self.not_run_on_error("it", self.it(&tools, &binaries)).await;
         }
         if self.wants(Layer::Cluster) {
-            self.not_run_on_error("cluster", self.cluster(yes, &tools, &binaries)).await;
+            let layer = async {
+                node?;
+                self.cluster(&tools, &binaries).await
+            };
+            self.not_run_on_error("cluster", layer).await;
         }
         Ok(())
+    }
+
+    async fn packages(&self, yes: bool, layers: &[Layer], packages: &[Package]) -> anyhow::Result<()> {
+        if layers.iter().any(|it| self.wants(*it)) { debian::ensure(self.machine, yes, packages).await } else { Ok(()) }
     }
 
     async fn tools(&self, wanted: bool) -> anyhow::Result<Toolbox> {
@@ -104,7 +119,7 @@ impl Session<'_> {
     }
 
     /// Style, unit and simulators; gives the test binaries for the layers that follow, when they could be built.
-    async fn layers_without_services(&self) -> Option<Vec<TestBinary>> {
+    async fn layers_without_services(&self, python: anyhow::Result<()>) -> Option<Vec<TestBinary>> {
         if self.wants(Layer::Style) {
             self.cargo("formatting", &["fmt", "--all", "--check"]).await;
             self.cargo("lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]).await;
@@ -117,7 +132,7 @@ impl Session<'_> {
             self.tests("unit", binaries.iter().filter(|it| it.is_unit()), &[], &[]).await;
         }
         if self.wants(Layer::Simulators) {
-            self.simulators(&binaries).await;
+            self.simulators(python, &binaries).await;
         }
         Some(binaries)
     }
@@ -131,9 +146,14 @@ impl Session<'_> {
         built.inspect_err(|error| console::line(format_args!("{error:#}"))).ok()
     }
 
-    async fn simulators(&self, binaries: &[TestBinary]) {
+    async fn simulators(&self, packages: anyhow::Result<()>, binaries: &[TestBinary]) {
         let selected = || binaries.iter().filter(|it| it.is_of_simulators());
-        match python::ensure(self.machine).await {
+        match async {
+            packages?;
+            python::ensure(self.machine).await
+        }
+        .await
+        {
             Ok(python) => {
                 let variables = [("GTM_TEST_PYTHON", python.display().to_string())];
                 self.tests("simulators", selected(), &["--include-ignored"], &variables).await;
@@ -170,10 +190,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn cluster(&self, yes: bool, tools: &anyhow::Result<Toolbox>, binaries: &[TestBinary]) -> anyhow::Result<()> {
+    async fn cluster(&self, tools: &anyhow::Result<Toolbox>, binaries: &[TestBinary]) -> anyhow::Result<()> {
         let tools = tools.as_ref().map_err(|error| anyhow!("{error:#}"))?;
-        cluster::possible(self.machine)?;
-        debian::ensure(self.machine, yes, &debian::NODE).await?;
         let start = Instant::now();
         let run = Run::start(self.machine, "cluster")?;
         let cluster = Cluster::start(self.machine, &run, tools, false).await?;

@@ -190,7 +190,7 @@ async fn build(machine: &Machine, tool: &Tool) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&logs)?;
     let log = logs.join(format!("{}.log", tool.name));
     console::line(format_args!("  ...  building {} {}, usually {} on 2 cores", tool.name, tool.version, tool.usually));
-    let step = console::step(format!("built {} {}", tool.name, tool.version));
+    let step = console::step(format!("building {} {}", tool.name, tool.version));
     let unfinished = machine.cache.join(format!(".{}-{}.{}", tool.name, tool.version, std::process::id()));
     let mut work = std::pin::pin!(process::logged(go_build(machine, tool, &unfinished), &log));
     let mut reminder = tokio::time::interval(Duration::from_secs(60));

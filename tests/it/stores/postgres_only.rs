@@ -163,10 +163,11 @@ async fn lost_connections_are_an_outage_and_are_replaced() {
 async fn the_owner_of_a_database_needs_no_other_right() {
     let database = fresh_database().await;
     let user = crate::support::fresh("owner").replace('-', "_");
-    let setup = format!("CREATE ROLE {user} LOGIN NOCREATEROLE; ALTER DATABASE {} OWNER TO {user}", database.name);
+    let setup = format!("CREATE ROLE {user} LOGIN PASSWORD '{user}' NOCREATEROLE; ALTER DATABASE {} OWNER TO {user}", database.name);
     database.execute(&setup).await;
     let mut url = url::Url::parse(&database.url).expect("a URL");
     url.set_username(&user).expect("a user");
+    url.set_password(Some(&user)).expect("a password");
     let store = gtm_sync::store::open(url.as_str()).await.expect("opens");
     store.migrate().await.expect("migrates with or without the readers' role");
     let world = super::World { store, probe: Box::new(database) };

@@ -35,7 +35,7 @@ pub(super) async fn play(demo: &Demo<'_>) -> anyhow::Result<()> {
     let (tools, ()) = tokio::try_join!(tools::ensure(machine, tools::SERVICES), pods::build(demo))?;
     let run = Run::start(machine, "demo")?;
     let host = Ipv4Addr::LOCALHOST.into();
-    let step = console::step("started kube-apiserver and Temporal");
+    let step = console::step("starting kube-apiserver and Temporal");
     let (control_plane, temporal) =
         tokio::try_join!(ControlPlane::start(&run, &tools, host), Temporal::start(&run, &tools, host, true))?;
     step.done("");
@@ -48,12 +48,12 @@ pub(super) async fn play(demo: &Demo<'_>) -> anyhow::Result<()> {
         host,
         remark: "operator and worker are processes of this machine, on one SQLite file; as root on Linux they would be pods",
     };
-    let step = console::step("installed the chart's rights and definitions");
+    let step = console::step("installing the chart's rights and definitions");
     let values = demo.directory.join("values.yaml");
     write_private(&values, VALUES)?;
     stage.kubernetes.install(&values, "not-used", false).await?;
     step.done("");
-    let step = console::step("started operator and worker");
+    let step = console::step("starting operator and worker");
     let _processes = start_product(demo, &run, &stage, &control_plane).await?;
     step.done("");
     demo.play(&run, &tools, &stage, &accounts).await

@@ -91,7 +91,7 @@ struct Demo<'a> {
 impl Demo<'_> {
     /// The accounts that the connectors will read.
     async fn accounts(&self, run: &Run, host: IpAddr) -> anyhow::Result<Accounts> {
-        let step = console::step("started three simulated HubSpot accounts");
+        let step = console::step("starting three simulated HubSpot accounts");
         let accounts = Accounts::start(self.machine, run, host, self.options.records).await?;
         step.done(format_args!("{} objects each", self.options.records));
         Ok(accounts)
@@ -101,7 +101,7 @@ impl Demo<'_> {
     async fn play(&self, run: &Run, tools: &Toolbox, stage: &Stage, accounts: &Accounts) -> anyhow::Result<()> {
         self.declare(stage, accounts).await?;
         let watcher = Watcher::new(control_plane::client(&stage.kubernetes.kubeconfig).await?);
-        let step = console::step("connected: the operator has made schedules, a worker has signed in to each account");
+        let step = console::step("waiting for schedules in Temporal and a worker signed in to each account");
         watcher.connected(CONNECTED).await?;
         step.done("");
         self.sync_now(stage).await?;
@@ -118,7 +118,7 @@ impl Demo<'_> {
     }
 
     async fn declare(&self, stage: &Stage, accounts: &Accounts) -> anyhow::Result<()> {
-        let step = console::step("applied two tenants with three connectors");
+        let step = console::step("applying two tenants with three connectors");
         let mut files = Vec::new();
         for (tenant, schedule) in objects::TENANTS {
             let yaml = objects::tenant(tenant, schedule, |it| accounts.url(it), |it| accounts.token(it));

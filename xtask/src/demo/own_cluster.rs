@@ -39,7 +39,7 @@ pub(super) async fn play(demo: &Demo<'_>, context: &str) -> anyhow::Result<()> {
     let new_definitions = refuse_if_in_use(&kubernetes, context).await?;
     let host = host_address(demo, kind_of_cluster, &kubernetes).await?;
 
-    let step = console::step(format!("started PostgreSQL and Temporal on {host}"));
+    let step = console::step(format!("starting PostgreSQL and Temporal on {host}"));
     let (postgres, temporal) =
         tokio::try_join!(Postgres::start(machine, &run, host), Temporal::start(&run, &tools, host, true))
             .with_context(|| {
@@ -59,7 +59,7 @@ pub(super) async fn play(demo: &Demo<'_>, context: &str) -> anyhow::Result<()> {
         host,
         remark: "operator and workers run in your cluster, installed by the chart; the rest on this machine",
     };
-    let step = console::step("installed the chart");
+    let step = console::step("installing the chart");
     let mut values = pods::chart_values(&stage, &reference);
     values += &format!("crds:\n  enabled: {new_definitions}\n  keep: false\n");
     let file = demo.directory.join("values.yaml");
@@ -147,7 +147,7 @@ async fn host_address(demo: &Demo<'_>, kind: ClusterKind, kubernetes: &Kubernete
 }
 
 async fn load_image(demo: &Demo<'_>, kind: ClusterKind, context: &str) -> anyhow::Result<String> {
-    let step = console::step("loaded the product's image into the cluster");
+    let step = console::step("loading the product's image into the cluster");
     let archive = image::product(demo.machine).await?;
     let (program, arguments): (_, &[&str]) = match kind {
         ClusterKind::Kind => ("kind", &["load", "image-archive", "--name"]),

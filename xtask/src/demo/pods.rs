@@ -20,7 +20,7 @@ pub(super) async fn play(demo: &Demo<'_>) -> anyhow::Result<()> {
     let (tools, ()) = tokio::try_join!(all_tools(demo), build(demo))?;
     let run = Run::start(machine, "demo")?;
     let (cluster, archive) = tokio::try_join!(Cluster::start(machine, &run, &tools, true), image::product(machine))?;
-    let step = console::step("gave the node the product's image");
+    let step = console::step("giving the node the product's image");
     cluster.import(&archive).await?;
     step.done(image::PRODUCT);
     let host = cluster.gateway().into();
@@ -33,7 +33,7 @@ pub(super) async fn play(demo: &Demo<'_>) -> anyhow::Result<()> {
         host,
         remark: "operator and workers run as pods of this node, installed by the chart",
     };
-    let step = console::step("installed the chart");
+    let step = console::step("installing the chart");
     let values = demo.directory.join("values.yaml");
     write_private(&values, &chart_values(&stage, image::PRODUCT))?;
     let installed = stage.kubernetes.install(&values, &stage.database_url, true).await;
@@ -51,7 +51,7 @@ async fn all_tools(demo: &Demo<'_>) -> anyhow::Result<Toolbox> {
 
 /// The programs of this repository.
 pub(super) async fn build(demo: &Demo<'_>) -> anyhow::Result<()> {
-    let step = console::step("built the product and the simulators");
+    let step = console::step("building the product and the simulators");
     test_binaries::build_programs(demo.machine).await?;
     step.done("");
     Ok(())

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, bail};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use kube::{
     Api,
     api::{ApiResource, DynamicObject},
@@ -164,19 +164,17 @@ impl Watcher {
 struct Display {
     bars: Option<Vec<ProgressBar>>,
     lines: BTreeMap<usize, (String, Instant)>,
-    _group: MultiProgress,
 }
 
 impl Display {
     fn new(expected: u64) -> Self {
-        let group = MultiProgress::new();
         let style = ProgressStyle::with_template("  {prefix:18} [{bar:30}] {pos:>7} records  {msg}");
         let style = style.expect("the template is a constant").progress_chars("=> ");
-        let bars = std::io::IsTerminal::is_terminal(&std::io::stdout()).then(|| {
+        let bars = console::is_terminal().then(|| {
             let bar = |it: &Account| ProgressBar::new(expected).with_style(style.clone()).with_prefix(it.label());
-            ACCOUNTS.iter().map(|it| group.add(bar(it))).collect()
+            ACCOUNTS.iter().map(|it| console::show(bar(it))).collect()
         });
-        Self { bars, lines: BTreeMap::new(), _group: group }
+        Self { bars, lines: BTreeMap::new() }
     }
 
     fn show(&mut self, index: usize, label: &str, status: &Status, done: bool) {
