@@ -1,5 +1,4 @@
-//! When an observed status may be written: the API server takes some 190 status writes a second (reliability-performance,
-//! finding 8), a fleet has far more news than that (R40). Pure but for the clock it is handed.
+//! When an observed status may be written: the API server takes some 190 status writes a second (docs/facts.md, Kubernetes), a fleet has far more news than that (R40). Pure but for the clock it is handed.
 
 use std::{collections::HashMap, time::Duration};
 

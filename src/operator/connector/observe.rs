@@ -91,6 +91,10 @@ fn because(what: &str, row: &ConnectorStatusRow) -> String {
 
 /// The seed's thresholds. While a run is at work the verdict on the one before stands, unless this one takes too long.
 fn healthy(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestamp) -> Option<Wish> {
+    if row.connection_status == ConnectionStatus::Connected && !row.connection_reason.is_empty() {
+        // The credential was good once, and now runs end before they begin.
+        return Some(Wish::no(HEALTHY, reason::SOURCE_UNREACHABLE, because("the source cannot be used", row)));
+    }
     let Some(run) = &row.last_run else {
         return Some(Wish::unknown(HEALTHY, reason::NO_SYNC_YET, "no sync has run yet"));
     };
