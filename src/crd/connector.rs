@@ -310,6 +310,10 @@ pub struct ConnectorRequests {
     /// Sync everything now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_sync: Option<Request>,
+    /// Forget the cursor, the load in progress and the source account: a sync at work ends, the next one reads everything.
+    /// What to do when the credential was changed, on purpose, to another account of the vendor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_cursor: Option<Request>,
 }
 
 fn default_batch_size() -> i32 {

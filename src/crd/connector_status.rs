@@ -195,6 +195,9 @@ pub struct HandledConnectorTokens {
     /// Of `spec.requests.fullSync`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_sync: Option<String>,
+    /// Of `spec.requests.resetCursor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_cursor: Option<String>,
     /// Of the annotation `sync.gtmclarity.io/requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<String>,

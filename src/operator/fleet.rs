@@ -79,11 +79,12 @@ impl Fleet {
         found.0.as_ref().ok().filter(|object| object.meta().deletion_timestamp.is_none()).cloned()
     }
 
-    /// Whether there is an object of that name, readable or not.
+    /// Whether there is an object of that name for that tenant; an unreadable one counts, since nobody can tell its tenant.
     #[must_use]
-    pub fn has_connector(&self, namespace: &str, name: &str) -> bool {
+    pub fn has_connector(&self, namespace: &str, name: &str, tenant: &TenantId) -> bool {
         let reference = ObjectRef::<Watched<Connector>>::new(name).within(namespace);
-        self.scope(namespace).is_some_and(|scope| scope.connectors.get(&reference).is_some())
+        let object = self.scope(namespace).and_then(|scope| scope.connectors.get(&reference));
+        object.is_some_and(|object| object.0.as_ref().map_or(true, |connector| connector.spec.tenant_id == *tenant))
     }
 
     /// How many Connectors there are.

@@ -36,13 +36,13 @@ pub enum Suspicious {
 pub fn orphans(
     rows: Vec<ProjectedConnector>,
     watches: impl Fn(&str) -> bool,
-    exists: impl Fn(&str, &str) -> bool,
+    exists: impl Fn(&ProjectedConnector) -> bool,
     in_view: usize,
 ) -> Result<Vec<ProjectedConnector>, Suspicious> {
     let rows: Vec<_> =
         rows.into_iter().filter(|row| row.removed_at.is_none() && watches(&row.owner.namespace)).collect();
     let total = rows.len();
-    let gone: Vec<_> = rows.into_iter().filter(|row| !exists(&row.owner.namespace, &row.owner.name)).collect();
+    let gone: Vec<_> = rows.into_iter().filter(|row| !exists(row)).collect();
     if !gone.is_empty() && in_view == 0 {
         return Err(Suspicious::NothingInView);
     }
@@ -90,7 +90,7 @@ async fn pass(context: &Context) -> Result<(), Refused> {
     let rows = rows.map_err(|error| Refused::Failed(Error::Store(error)))?;
     let fleet = &context.fleet;
     let in_view = fleet.connector_count();
-    let exists = |namespace: &str, name: &str| fleet.has_connector(namespace, name);
+    let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
     let gone = orphans(rows, |namespace| fleet.watches(namespace), exists, in_view);
     for row in gone.map_err(Refused::Suspicious)? {
         let key = ObjectKey {
@@ -109,12 +109,12 @@ async fn pass(context: &Context) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Follows one deletion that the watch saw, until it is done or an object of that name exists again.
+/// Follows one deletion that the watch saw, until it is done or such an object exists again: a name may come back for another tenant.
 pub async fn follow(gone: Gone, context: Arc<Context>) {
     let key = gone.key.clone();
     context.memory.forget(&key);
     let mut pause = Duration::from_secs(1);
-    while !context.fleet.has_connector(&key.namespace, &key.name) {
+    while !context.fleet.has_connector(&key.namespace, &key.name, &gone.tenant_id) {
         let Outcome { failed, .. } =
             drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;
         let Some(error) = failed else {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn swept(count: usize, gone: usize) -> Result<usize, Suspicious> {
-        let exists = |_: &str, name: &str| name[1..].parse::<usize>().expect("number") >= gone;
+        let exists = |row: &ProjectedConnector| row.owner.name[1..].parse::<usize>().expect("number") >= gone;
         orphans(rows(count), |_| true, exists, count - gone).map(|gone| gone.len())
     }
 
@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn an_empty_view_sweeps_nothing_and_other_namespaces_are_left_alone() {
         assert_eq!(swept(2, 2), Err(Suspicious::NothingInView));
-        assert_eq!(orphans(rows(5), |_| false, |_, _| false, 1).map(|gone| gone.len()), Ok(0));
+        assert_eq!(orphans(rows(5), |_| false, |_| false, 1).map(|gone| gone.len()), Ok(0));
         let mut removed = rows(1);
         removed[0].removed_at = Some("2026-11-23T01:00:00Z".parse().expect("timestamp"));
-        assert_eq!(orphans(removed, |_| true, |_, _| false, 1).map(|gone| gone.len()), Ok(0));
+        assert_eq!(orphans(removed, |_| true, |_| false, 1).map(|gone| gone.len()), Ok(0));
     }
 }

@@ -306,6 +306,7 @@ async fn the_operator_may_do_what_it_must_and_no_more_and_workers_nothing() {
     ];
     let never: &[Right] = &[
         ("list", "", "secrets", "", ""),
+        ("patch", "", "configmaps", "", ""),
         ("watch", "", "secrets", "", ""),
         ("update", "", "secrets", "", ""),
         ("delete", "", "secrets", "", ""),

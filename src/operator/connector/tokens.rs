@@ -21,14 +21,17 @@ const CONFIRM_WITHIN: SignedDuration = SignedDuration::from_hours(20);
 #[must_use]
 pub fn present(input: &Input) -> BTreeMap<Verb, String> {
     let mut tokens = BTreeMap::new();
-    let (sync, full_sync) = spec_tokens(input);
-    if sync.is_some() || input.requested_at.is_some() {
+    let spec = spec_tokens(input);
+    if spec.sync.is_some() || input.requested_at.is_some() {
         let handled = input.status.last_handled.clone().unwrap_or_default();
-        let both =
-            joined(sync.or(handled.sync).as_deref(), input.requested_at.clone().or(handled.requested_at).as_deref());
+        let both = joined(
+            spec.sync.or(handled.sync).as_deref(),
+            input.requested_at.clone().or(handled.requested_at).as_deref(),
+        );
         tokens.insert(Verb::Sync, both);
     }
-    tokens.extend(full_sync.map(|token| (Verb::FullSync, token)));
+    tokens.extend(spec.full_sync.map(|token| (Verb::FullSync, token)));
+    tokens.extend(spec.reset_cursor.map(|token| (Verb::ResetCursor, token)));
     tokens
 }
 
@@ -64,12 +67,14 @@ fn is_unconfirmed(input: &Input, verb: Verb, handled: &HandledToken) -> bool {
 #[must_use]
 pub fn mirror(input: &Input, failed: &[Verb]) -> Option<HandledConnectorTokens> {
     let mut handled = input.status.last_handled.clone().unwrap_or_default();
-    let (sync, full_sync) = spec_tokens(input);
+    let spec = spec_tokens(input);
+    // Done by the store in the transaction that recorded it: there is no run that could fail to start.
+    handled.reset_cursor = spec.reset_cursor.or(handled.reset_cursor);
     if !failed.contains(&Verb::FullSync) {
-        handled.full_sync = full_sync.or(handled.full_sync);
+        handled.full_sync = spec.full_sync.or(handled.full_sync);
     }
     if !failed.contains(&Verb::Sync) {
-        handled.sync = sync.or(handled.sync);
+        handled.sync = spec.sync.or(handled.sync);
         handled.requested_at = input.requested_at.clone().or(handled.requested_at);
     }
     Some(handled).filter(|handled| *handled != HandledConnectorTokens::default())
@@ -85,9 +90,20 @@ pub fn mirror_unasked(input: &Input) -> Option<HandledConnectorTokens> {
     }
 }
 
-fn spec_tokens(input: &Input) -> (Option<String>, Option<String>) {
+#[derive(Default)]
+struct SpecTokens {
+    sync: Option<String>,
+    full_sync: Option<String>,
+    reset_cursor: Option<String>,
+}
+
+fn spec_tokens(input: &Input) -> SpecTokens {
     let token = |request: &Option<crate::crd::Request>| request.as_ref().map(|request| request.token.clone());
-    input.spec.requests.as_ref().map_or((None, None), |requests| (token(&requests.sync), token(&requests.full_sync)))
+    input.spec.requests.as_ref().map_or_else(SpecTokens::default, |requests| SpecTokens {
+        sync: token(&requests.sync),
+        full_sync: token(&requests.full_sync),
+        reset_cursor: token(&requests.reset_cursor),
+    })
 }
 
 /// Tokens hold no blank, so the text is unambiguous.
