@@ -20,11 +20,11 @@ use crate::{
     },
     error_class::Class,
     model::cursor::Load,
-    store::{ConnectionFound, DesiredState, LeaseHolder, LeaseRequest, RunOutcome},
+    store::{self, ConnectionFound, DesiredState, LeaseHolder, LeaseRequest, RunOutcome},
     temporal::WorkflowState,
 };
 
-/// Wait before Temporal is asked again about a lease's holder.
+/// Wait before a lease's holder is looked up again.
 const HOLDER_RECHECK: Duration = Duration::from_secs(30);
 
 /// Check or sync.
@@ -68,7 +68,15 @@ async fn record_found(
     let (tenant, connector) = (&input.tenant_id, &input.connector_id);
     let revision = opened.record.credential_revision;
     let set = || activities.store.set_connection(tenant, connector, revision, found);
-    attempt.patiently(set).await.map_err(failure::of_store)
+    let refused = match attempt.patiently(set).await {
+        Err(error @ store::Error::AccountChanged { .. }) => error,
+        other => return other.map_err(failure::of_store),
+    };
+    // The rows belong to another account (R4): say so where the operator reads it.
+    let changed = ConnectionFound { status: None, reason: refused.to_string(), account_id: None };
+    let set = || activities.store.set_connection(tenant, connector, revision, &changed);
+    attempt.patiently(set).await.map_err(failure::of_store)?;
+    Err(failure::of_store(refused))
 }
 
 /// A refusal disconnects this credential revision; a transient failure leaves the status as it was (R23).
@@ -107,6 +115,11 @@ async fn take_lease(
     if let Some(other) = former.as_ref().filter(|holder| holder.workflow_id != workflow_id) {
         match activities.temporal.workflow_state(&other.workflow_id).await {
             Ok(WorkflowState::Closed(_) | WorkflowState::NotFound) => {}
+            // A full sync that somebody asked for waits for its turn: skipped, the wish would be lost.
+            Ok(WorkflowState::Running) if full_sync => {
+                let reason = format!("another run is at work: {}", other.workflow_id);
+                return Ok(AuthenticateResult::Parked(Parked { until: clock::now() + HOLDER_RECHECK, reason }));
+            }
             Ok(WorkflowState::Running) => return Ok(AuthenticateResult::Skipped { holder: other.workflow_id.clone() }),
             // Absence is not proof: any other answer parks (R51).
             Err(_) => {
@@ -130,7 +143,12 @@ fn lease_request(
 ) -> LeaseRequest {
     let record = &opened.record;
     let streams: Vec<&str> = opened.source.streams().iter().map(|stream| stream.name).collect();
-    let in_progress_is_full = record.load.as_ref().is_some_and(|load| load.full);
+    // A load that is not what is wanted now: incremental where a full one is asked for, or of streams that nobody reads any more.
+    let useless = |load: &Load| {
+        let chosen = |name: &str| streams.contains(&name);
+        full_sync && !load.full || !load.streams.iter().skip(load.current).any(|stream| chosen(&stream.name))
+    };
+    let unfinished = record.load.as_ref().filter(|load| load.stream().is_some());
     LeaseRequest {
         tenant_id: input.tenant_id.clone(),
         connector_id: input.connector_id.clone(),
@@ -141,6 +159,6 @@ fn lease_request(
         expected_epoch: former.map(|holder| holder.epoch),
         former_outcome: RunOutcome::Terminated,
         load: Load::begin(&record.cursor, record.generation, full_sync, &streams, account.clock),
-        restart_load: full_sync && record.load.is_some() && !in_progress_is_full,
+        restart_load: unfinished.is_some_and(useless),
     }
 }

@@ -50,7 +50,8 @@ pub(super) async fn run(
     input: &SyncBatchInput,
 ) -> Result<SyncBatchResult, ActivityError> {
     let lease = &input.lease;
-    let mut load = first_position(activities, attempt, input).await?;
+    let first = first_position(activities, attempt, input).await?;
+    let mut load = first.clone();
     let opened = dispatcher::open(activities, attempt, &lease.tenant_id, &lease.connector_id).await;
     let opened = opened.map_err(dispatcher::Refused::into_failure)?;
     let mut batch = BatchWriter::default();
@@ -58,7 +59,10 @@ pub(super) async fn run(
         Ok(closed) => closed,
         Err(error) => return source_failed(activities, attempt, lease, &opened, error).await,
     };
-    if let (Closed::Parked(parked), 0) = (&closed, batch.record_count()) {
+    // Pages without a record of interest (an archive listed for its few news) move the position: that is kept, too.
+    if let Closed::Parked(parked) = &closed
+        && load == first
+    {
         return Ok(SyncBatchResult::Parked(parked.clone()));
     }
     stage(activities, attempt, input, load, batch, closed).await
@@ -95,26 +99,33 @@ async fn gather(
     batch: &mut BatchWriter,
 ) -> Result<Closed, connectors::Error> {
     let batch_size = opened.record.config.batch_size;
+    let mut moved = false;
     while let Some(stream) = load.stream() {
         let full = batch.record_count() >= batch_size || batch.byte_count() >= MAX_BATCH_BYTES;
         let late = attempt.elapsed() >= MAX_BATCH_TIME || *activities.draining.borrow();
-        if full || (late && batch.record_count() > 0) {
+        if full || (late && moved) {
             return Ok(Closed::Full);
         }
         let request =
             Fetch { stream: &stream.name, lower: stream.lower, upper: load.upper, after: load.token.as_ref() };
         match opened.source.fetch(request, batch).await {
-            Ok(page) if page.next.is_some() => load.token = page.next,
-            Ok(_) => load.finish_stream(),
+            Ok(page) => {
+                moved = true;
+                match page.next {
+                    Some(next) => load.token = Some(next),
+                    None => load.finish_stream(),
+                }
+            }
             Err(error) => match error.class() {
                 Class::Invalid => {
                     tracing::warn!(stream = stream.name, %error, "stream cannot be read, later streams go on");
                     load.fail_stream(&error.to_string());
+                    moved = true;
                 }
                 Class::RateLimited(after) => {
                     return Ok(Closed::Parked(Parked { until: clock::now() + after, reason: error.to_string() }));
                 }
-                _ if batch.record_count() > 0 => return Ok(Closed::Interrupted),
+                _ if moved => return Ok(Closed::Interrupted),
                 _ => return Err(error),
             },
         }

@@ -28,7 +28,7 @@ pub(super) async fn run(
     for commit in input.batches.chunks(size) {
         match attempt.patiently(|| activities.store.apply(&input.lease, commit)).await {
             Ok(applied) => add(&mut done, applied, activities),
-            Err(error @ store::Error::Refused { .. }) => return Err(rejected(&error, &commit[0], done)),
+            Err(error @ store::Error::RefusedData { .. }) => return Err(rejected(&error, &commit[0], done)),
             Err(error) => return Err(failure::of_store(error)),
         }
     }

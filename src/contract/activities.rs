@@ -16,7 +16,7 @@ pub const ACTIVITY_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 pub const SCHEDULER_ACTIVITY_TIMEOUT: Duration = Duration::from_secs(30);
 /// maximumAttempts of every activity (seed).
 pub const MAXIMUM_ATTEMPTS: u32 = 3;
-/// Silence after which a worker is taken for lost; heartbeats are sent every few seconds (reliability-performance (b) row 1).
+/// Silence after which a worker is taken for lost; heartbeats are sent every few seconds (docs/facts.md, Waiting).
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which connector an activity works for, and under which lease.

@@ -67,7 +67,7 @@ text!(
     AnyDuration, 2..=duration::MAX_LENGTH, [written_as_duration()]
 );
 text!(
-    /// A catch-up window: the server's minimum is 10 s (reliability-performance (c)).
+    /// A catch-up window: the server's minimum is 10 s (docs/facts.md, Temporal).
     CatchUpWindow, 2..=duration::MAX_LENGTH, [
         written_as_duration(),
         rule(

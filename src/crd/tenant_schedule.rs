@@ -11,7 +11,7 @@ use crate::ids::TenantId;
 
 /// The seed's default: every 4 hours.
 const DEFAULT_SCHEDULE: &str = "0 */4 * * *";
-/// 10,000 tenants on one tick start over five and a half minutes anyway (30 starts a second a namespace, reliability-performance finding 6).
+/// 10,000 tenants on one tick start over five and a half minutes anyway (30 starts a second a namespace; docs/facts.md, Temporal).
 const DEFAULT_SPREAD: &str = "5m";
 /// One interval of the default schedule (finding 5: overlap Skip with a window of at least one interval loses no tick but runs once).
 const DEFAULT_CATCH_UP_WINDOW: &str = "4h";

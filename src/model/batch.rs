@@ -1,4 +1,4 @@
-//! The staged form of a batch: typed rows, length-prefixed, hashed while they are written, zstd level 1 (R38).
+//! The staged form of a batch: typed rows, length-prefixed, hashed while they are written, zstd level −1 (R38).
 //! Knows nothing of where it is kept. `BatchWriter` is filled by connectors, `Batch` is read by the stores.
 //!
 //! Layout, version 1: a byte `1`, then records, each a little-endian u32 length and its body.
@@ -17,7 +17,7 @@ use super::{
 
 /// Format version of the staged bytes; a worker refuses one that it does not know.
 pub const FORMAT: u8 = 1;
-/// zstd level: −1 costs 0.94 µs and shrinks 12-fold on 556-byte records (rules.md, R38).
+/// zstd level: −1 costs 0.94 µs and shrinks 12-fold on 556-byte records (docs/facts.md, Store).
 const ZSTD_LEVEL: i32 = -1;
 
 const ROW: u8 = 0;

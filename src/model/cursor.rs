@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// Records become visible late (search indexes lag): never read the last five minutes (peers-engines (b), architecture.md "Windows").
+/// Records become visible late (search indexes lag): never read the last five minutes (docs/facts.md, Sources).
 pub const VISIBILITY_LAG: SignedDuration = SignedDuration::from_mins(5);
-/// Re-read this much below the last watermark; upserts make it free (Airbyte's and Fivetran's figure, peers-engines (b)).
+/// Re-read this much below the last watermark; upserts make it free (docs/facts.md, Sources).
 pub const LOOKBACK: SignedDuration = SignedDuration::from_mins(10);
 
 /// The watermark of each stream by name: everything at or below it is stored or dead-lettered.

@@ -1,5 +1,5 @@
 //! The shells of the reconcilers: watch, queue, run each step under a deadline and a panic guard, then settle its outcome.
-//! One object's trouble never holds another's (reliability-performance, findings 1-3).
+//! One object's trouble never holds another's (docs/facts.md, Kubernetes).
 
 use std::{
     convert::Infallible,

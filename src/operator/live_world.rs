@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Deadline of one call to the API server; kube has none of its own, a hung one would hold an object for ever
-/// (reliability-performance, finding 3).
+/// (docs/facts.md, Kubernetes).
 pub const KUBERNETES_DEADLINE: Duration = Duration::from_secs(10);
 /// Deadline of one call to the store.
 const STORE_DEADLINE: Duration = Duration::from_secs(15);

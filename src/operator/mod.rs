@@ -83,7 +83,7 @@ pub async fn run_in(
     settings: OperatorSettings,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    // The client's own retries reach 1,000 s and hide faults (reliability-performance, finding 3); back-off is per object.
+    // The client's own retries reach 1,000 s and hide faults (docs/facts.md, Kubernetes); back-off is per object.
     cluster.default_retry = false;
     let client = Client::try_from(cluster).context("make a Kubernetes client")?;
     let metrics = Metrics::default();

@@ -1,14 +1,13 @@
-//! When an observed status may be written: the API server takes some 190 status writes a second (reliability-performance,
-//! finding 8), a fleet has far more news than that (R40). Pure but for the clock it is handed.
+//! When an observed status may be written: the API server takes some 190 status writes a second (docs/facts.md, Kubernetes), a fleet has far more news than that (R40). Pure but for the clock it is handed.
 
 use std::{collections::HashMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::world::ObjectKey;
+use super::{status_part::status_of, world::ObjectKey};
 use crate::crd::{
     ConnectorStatus, LastSyncOutcome,
-    conditions::{CONNECTED, HEALTHY},
+    conditions::{CONNECTED, HEALTHY, SYNCING},
 };
 
 /// Status writes a second for all objects together: a quarter of what the API server takes.
@@ -49,7 +48,8 @@ pub fn urgency(before: &ConnectorStatus, after: &ConnectorStatus) -> Urgency {
             let quiet = ended.outcome == LastSyncOutcome::Complete
                 && ended.records_written == 0
                 && ended.errors_count == 0
-                && before.progress.is_none();
+                // A run that was shown at work must be shown to have ended.
+                && status_of(&before.conditions, SYNCING) != Some("True");
             if quiet { Urgency::Quiet } else { Urgency::Now }
         }
         _ => Urgency::Counters,

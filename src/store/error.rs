@@ -41,7 +41,15 @@ pub enum Error {
         /// The Connector's ceiling.
         max_percent: u8,
     },
-    /// The database refused data or a statement in another way.
+    /// The database refused a value: only this may be dead-lettered (R2).
+    #[error("store refused data while it had to {attempted} ({code})")]
+    RefusedData {
+        /// What was attempted.
+        attempted: &'static str,
+        /// SQLSTATE, constraint and column names.
+        code: String,
+    },
+    /// The database refused a statement: a lost grant, a missing column, a pooler that forgets. Nothing is wrong with the data.
     #[error("store refused to {attempted} ({code})")]
     Refused {
         /// What was attempted.
@@ -67,7 +75,9 @@ impl Error {
         match self {
             Self::Unavailable { .. } => Class::Transient,
             Self::StaleRun { .. } | Self::Stopped | Self::AccountChanged { .. } => Class::Conflict,
-            Self::TooManyRejected { .. } | Self::Refused { .. } | Self::Url => Class::Invalid,
+            Self::TooManyRejected { .. } | Self::RefusedData { .. } | Self::Refused { .. } | Self::Url => {
+                Class::Invalid
+            }
             Self::Unreadable { .. } => Class::Bug,
         }
     }

@@ -19,7 +19,7 @@ use url::Url;
 use super::Error;
 use crate::{contract::TASK_QUEUE, settings::TemporalSettings};
 
-/// Deadline of one call. A healthy server answers in milliseconds (reliability-performance, finding 7); a hung one must not
+/// Deadline of one call. A healthy server answers in milliseconds (docs/facts.md, Temporal); a hung one must not
 /// hold a reconcile.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// First and longest pause between two attempts to connect.

@@ -1,5 +1,5 @@
 //! Schedules by raw gRPC: the high-level API knows neither memo nor catch-up window nor conflict token
-//! (temporal-rust-sdk 3.3). Compares nothing and repairs nothing: `operator` does.
+//! (docs/facts.md, Temporal). Compares nothing and repairs nothing: `operator` does.
 //!
 //! Where things are kept: *who owns it* in the schedule's memo, set at creation; *the hash of the wanted spec* in the memo
 //! of the action, because servers up to 1.29 ignore the schedule's memo in an update (tried with 1.29.1).
@@ -230,7 +230,7 @@ impl Temporal {
     /// `Conflict` when it changed, `NotFound` when it is gone.
     ///
     /// # Idempotency
-    /// By content; but a needless update can lose a due tick (reliability-performance, finding 4).
+    /// By content; but a needless update can lose a due tick (docs/facts.md, Temporal).
     pub async fn update_schedule(&self, wanted: &WantedSchedule, conflict_token: &[u8]) -> Result<(), Error> {
         let request = UpdateScheduleRequest {
             namespace: self.namespace().to_owned(),

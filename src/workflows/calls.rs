@@ -99,7 +99,7 @@ pub(super) async fn pause<W>(ctx: &WorkflowContext<W>, duration: Duration) -> Re
 }
 
 /// Pauses between tries while a dependency is away: 30 s, doubling to 5 min, for at most 24 h without progress
-/// (architecture.md, "What is dead-lettered, what waits").
+/// (docs/facts.md, Waiting).
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     tries: u32,

@@ -30,7 +30,7 @@ const FETCH_AHEAD: usize = 4;
 const MAX_COMMIT_RECORDS: u64 = 50_000;
 /// Most staged bytes of one commit (R49).
 const MAX_COMMIT_BYTES: u64 = 32 << 20;
-/// Events after which the run goes on as a new execution (architecture.md, "History").
+/// Events after which the run goes on as a new execution (docs/facts.md, Temporal).
 const MAX_HISTORY_EVENTS: u32 = 1_500;
 
 /// The sync of one connector.

@@ -1,5 +1,10 @@
 //! Tests with real pods on a real node: the end-to-end run by the chart. Needs root and what `cargo xtask test` starts.
-#![allow(missing_docs, clippy::disallowed_methods, reason = "tests; the harness's variables are their settings")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "tests; the harness's variables are their settings"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -25,7 +25,7 @@ pub use self::{
 use crate::hubspot::Truth;
 
 /// A source's upper bound stands this far behind its clock: what became visible later than that after its change
-/// cannot be asked for (architecture.md, "Windows": now − 5 min).
+/// cannot be asked for (docs/facts.md, Sources).
 const VISIBILITY_LAG: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whose rows to compare, and where they are.

@@ -140,7 +140,7 @@ pub(super) const OBJECT_TYPES: &[ObjectType] = &[
         name: "contacts",
         entity: Entity::Contact,
         kind: None,
-        // Contacts alone keep it under this name (peers-engines (b), Search).
+        // Contacts alone keep it under this name (docs/facts.md, Sources).
         modified: "lastmodifieddate",
         associations: &[To::Companies],
         columns: &[

@@ -32,7 +32,7 @@ const LIST_PAGE: usize = 100;
 const SEARCH_PAGE: usize = 200;
 /// Inputs of one batch read of objects (objects guide).
 const BATCH_READ_INPUTS: usize = 100;
-/// Properties' names in a list's URL; above about this length HubSpot answers 414 (peers-engines (b), List).
+/// Properties' names in a list's URL; above about this length HubSpot answers 414 (docs/facts.md, Sources).
 const MAX_PROPERTIES_IN_URL: usize = 15_000;
 /// Properties' names in a search body, which may hold 3,000 characters in all (search guide).
 const MAX_PROPERTIES_IN_SEARCH: usize = 2_500;

@@ -91,6 +91,10 @@ fn because(what: &str, row: &ConnectorStatusRow) -> String {
 
 /// The seed's thresholds. While a run is at work the verdict on the one before stands, unless this one takes too long.
 fn healthy(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestamp) -> Option<Wish> {
+    if row.connection_status == ConnectionStatus::Connected && !row.connection_reason.is_empty() {
+        // The credential was good once, and now runs end before they begin.
+        return Some(Wish::no(HEALTHY, reason::SOURCE_UNREACHABLE, because("the source cannot be used", row)));
+    }
     let Some(run) = &row.last_run else {
         return Some(Wish::unknown(HEALTHY, reason::NO_SYNC_YET, "no sync has run yet"));
     };
@@ -280,7 +284,11 @@ mod tests {
         let before = status(&ended, &ConnectorStatus::default(), now);
         let working = status(&ConnectorStatusRow { last_run: Some(run(None)), ..row() }, &before, now);
         assert_eq!(working.last_sync, before.last_sync);
-        assert_eq!(before.progress.as_ref().map(|progress| progress.phase), Some(Phase::Complete), "kept after its end");
+        assert_eq!(
+            before.progress.as_ref().map(|progress| progress.phase),
+            Some(Phase::Complete),
+            "kept after its end"
+        );
         assert_eq!(working.progress.as_ref().map(|progress| progress.records_processed), Some(7));
         assert_eq!(status_of(&working.conditions, HEALTHY), Some("True"));
         assert_eq!(status_of(&working.conditions, SYNCING), Some("True"));

@@ -65,12 +65,16 @@ impl Fault {
         let Self::Database(error) = self else { return None };
         let refusal = error.as_db_error()?;
         let code = refusal.code().code();
-        ["22", "23", "54"].contains(&class(code)).then(|| (code.to_owned(), refusal.column().map(str::to_owned)))
+        is_data(code).then(|| (code.to_owned(), refusal.column().map(str::to_owned)))
     }
 }
 
 fn class(code: &str) -> &str {
     code.get(..2).unwrap_or("")
+}
+
+fn is_data(code: &str) -> bool {
+    ["22", "23", "54"].contains(&class(code))
 }
 
 /// SQLSTATEs that a repetition can heal (R2): lost connections, rollbacks, resources, shutdown, system errors, a read-only
@@ -86,7 +90,7 @@ fn from_refusal(attempted: &'static str, refusal: &DbError) -> Error {
     }
     let names = [refusal.table(), refusal.column(), refusal.constraint()];
     let code = std::iter::once(sqlstate).chain(names.into_iter().flatten()).collect::<Vec<_>>().join(" ");
-    Error::Refused { attempted, code }
+    if is_data(sqlstate) { Error::RefusedData { attempted, code } } else { Error::Refused { attempted, code } }
 }
 
 fn from_driver(attempted: &'static str, error: &tokio_postgres::Error) -> Error {

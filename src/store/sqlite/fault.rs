@@ -48,15 +48,15 @@ impl Fault {
     pub(super) fn refused_data(&self) -> Option<String> {
         match self {
             Self::Database(rusqlite::Error::SqliteFailure(failure, _)) => {
-                let data = matches!(
-                    failure.code,
-                    ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig
-                );
-                data.then(|| code_text(*failure))
+                is_data(failure.code).then(|| code_text(*failure))
             }
             _ => None,
         }
     }
+}
+
+fn is_data(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig)
 }
 
 fn code_text(failure: rusqlite::ffi::Error) -> String {
@@ -75,6 +75,7 @@ fn from_code(attempted: &'static str, failure: rusqlite::ffi::Error) -> Error {
         | ErrorCode::ReadOnly
         | ErrorCode::FileLockingProtocolFailed
         | ErrorCode::OperationInterrupted => Error::Unavailable { attempted, code },
+        refused if is_data(refused) => Error::RefusedData { attempted, code },
         _ => Error::Refused { attempted, code },
     }
 }
@@ -94,7 +95,7 @@ mod tests {
         {
             let fault = Fault::from(connection.execute(statement, []).expect_err("refused"));
             let error = fault.into_error("write a row");
-            assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+            assert!(matches!(error, Error::RefusedData { .. } | Error::Refused { .. }), "{error:?}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
         let read: rusqlite::Result<i64> = connection.query_row("SELECT b FROM t", [], |row| row.get(0));

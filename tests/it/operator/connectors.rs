@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gtm_sync::{
     contract::workflows::ConnectionStatus,
-    crd::Connector,
+    crd::{Connector, Phase},
     credentials::Opener,
     model::cursor::{Cursor, Load},
     store::{ConnectionFound, ConnectorRecord, LeaseRequest, RunEnd, RunOutcome},
@@ -232,7 +232,8 @@ async fn connection_and_runs_as_workers_record_them_are_shown_on_connector_and_t
     installation.store.finish_run(&lease, &RunEnd::Failed("Unauthorised".to_owned())).await.expect("ended");
     let object = installation.connector_condition("hubspot", "Healthy", "False", "LastSyncFailed").await;
     let status = object.status.expect("status");
-    assert!(status.progress.is_none() && is(&status.conditions, "Syncing", "False", "Idle"));
+    assert_eq!(status.progress.map(|progress| progress.phase), Some(Phase::Failed), "kept after its end");
+    assert!(is(&status.conditions, "Syncing", "False", "Idle"));
     assert_eq!(status.last_sync.and_then(|sync| sync.error).as_deref(), Some("Unauthorised"));
     assert!(is(&status.conditions, "Ready", "True", "Configured"), "Ready never depends on a source");
     installation.event("hubspot", "SyncFailed").await;

@@ -114,7 +114,10 @@ async fn an_error_names_sqlstate_table_and_constraint_and_never_a_value() {
     let canary = super::conformance::world::rejected("canary", "canary", None);
     let reference = world.stage(&lease, 0, load_at(1), batch(&[], &[canary])).await;
     let refused = world.store.apply(&lease, &[reference]).await.expect_err("refused");
-    assert!(matches!(&refused, Error::Refused { code, .. } if code == "23514 failed_record no_canary"), "{refused:?}");
+    assert!(
+        matches!(&refused, Error::RefusedData { code, .. } if code == "23514 failed_record no_canary"),
+        "{refused:?}"
+    );
     assert!(!format!("{refused} {refused:?}").contains("%canary"));
     world.probe.close().await;
 }
@@ -163,7 +166,10 @@ async fn lost_connections_are_an_outage_and_are_replaced() {
 async fn the_owner_of_a_database_needs_no_other_right() {
     let database = fresh_database().await;
     let user = crate::support::fresh("owner").replace('-', "_");
-    let setup = format!("CREATE ROLE {user} LOGIN PASSWORD '{user}' NOCREATEROLE; ALTER DATABASE {} OWNER TO {user}", database.name);
+    let setup = format!(
+        "CREATE ROLE {user} LOGIN PASSWORD '{user}' NOCREATEROLE; ALTER DATABASE {} OWNER TO {user}",
+        database.name
+    );
     database.execute(&setup).await;
     let mut url = url::Url::parse(&database.url).expect("a URL");
     url.set_username(&user).expect("a user");
