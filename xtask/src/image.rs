@@ -173,23 +173,23 @@ impl Rewindable for &[u8] {
 /// `cargo xtask image`: builds the product and writes `target/xtask/gtm-sync.tar`.
 pub(crate) async fn command(machine: &Machine) -> anyhow::Result<()> {
     test_binaries::build_programs(machine).await?;
-    let archive = product(machine).await?;
+    let directory = machine.target.join("xtask");
+    fs::create_dir_all(&directory)?;
+    let archive = product(machine, &directory).await?;
     console::line(format_args!("{} holds {PRODUCT}", archive.display()));
     console::line(format_args!("  kind load image-archive {0}\n  docker load --input {0}", archive.display()));
     Ok(())
 }
 
-/// Writes the product's image from the program that cargo built.
+/// Writes the product's image into `directory`, from the program that cargo built.
 ///
 /// # Idempotency
 /// The same program gives the same archive.
-pub(crate) async fn product(machine: &Machine) -> anyhow::Result<PathBuf> {
-    let directory = machine.target.join("xtask");
-    fs::create_dir_all(&directory)?;
+pub(crate) async fn product(machine: &Machine, directory: &Path) -> anyhow::Result<PathBuf> {
     let archive = directory.join("gtm-sync.tar");
     let program = machine.target.join("debug/gtm-sync");
     let mut image = Image::new(PRODUCT, "/usr/bin/gtm-sync", USER)?;
-    image.add("/usr/bin/gtm-sync", 0o755, &stripped(machine, &program, &directory).await?)?;
+    image.add("/usr/bin/gtm-sync", 0o755, &stripped(machine, &program, directory).await?)?;
     for library in libraries(machine, &program).await? {
         image.add(&library.to_string_lossy(), 0o755, &library)?;
     }

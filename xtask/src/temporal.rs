@@ -13,6 +13,7 @@ use crate::{
     tools::{self, Toolbox},
 };
 
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const START: Duration = Duration::from_secs(60);
 /// The port that the seed names for the Web UI.
 const WEB_UI_PORT: u16 = 8233;
@@ -38,26 +39,40 @@ pub(crate) struct Temporal {
 impl Temporal {
     /// Starts a server that answers on `address`; the Web UI listens on the loopback only.
     pub(crate) async fn start(run: &Run, tools: &Toolbox, address: IpAddr, web_ui: bool) -> anyhow::Result<Self> {
-        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let listens = SocketAddr::new(loopback, process::free_port(loopback)?);
         let program = tools.path(&tools::TEMPORAL);
+        let preferred = if web_ui { Some(process::free_port_preferring(LOOPBACK, WEB_UI_PORT)?) } else { None };
+        let (server, listens, web_ui) = match Self::serve(run, program, preferred).await {
+            // Another run may have taken the port that everybody prefers in the meantime.
+            Err(_) if preferred == Some(WEB_UI_PORT) => {
+                Self::serve(run, program, Some(process::free_port(LOOPBACK)?)).await?
+            }
+            served => served?,
+        };
+        let answers = SocketAddr::new(address, listens.port());
+        let forward = if address.is_loopback() { None } else { Some(Forward::start(answers, listens).await?) };
+        let web_ui = web_ui.map(|it| format!("http://localhost:{it}"));
+        Ok(Self { address: answers.to_string(), web_ui, _forward: forward, _server: server })
+    }
+
+    async fn serve(
+        run: &Run,
+        program: &Path,
+        web_ui: Option<u16>,
+    ) -> anyhow::Result<(Service, SocketAddr, Option<u16>)> {
+        let listens = SocketAddr::new(LOOPBACK, process::free_port(LOOPBACK)?);
         let mut command = process::command(program);
-        command.args(["server", "start-dev", "--ip", &loopback.to_string(), "--port", &listens.port().to_string()]);
+        command.args(["server", "start-dev", "--ip", &LOOPBACK.to_string(), "--port", &listens.port().to_string()]);
         command.args(["--log-level", "warn", "--disable-config-file", "--disable-config-env"]);
         for value in DYNAMIC_CONFIG {
             command.args(["--dynamic-config-value", value]);
         }
-        let web_ui = if web_ui { Some(process::free_port_preferring(loopback, WEB_UI_PORT)?) } else { None };
         match web_ui {
             Some(port) => command.args(["--ui-port", &port.to_string()]),
             None => command.arg("--headless"),
         };
         let mut server = Service::start("temporal", command, &run.logs)?.with_farewell(Farewell::Kill);
         process::ready(&mut server, START, || healthy(program, listens)).await?;
-        let answers = SocketAddr::new(address, listens.port());
-        let forward = if address.is_loopback() { None } else { Some(Forward::start(answers, listens).await?) };
-        let web_ui = web_ui.map(|it| format!("http://localhost:{it}"));
-        Ok(Self { address: answers.to_string(), web_ui, _forward: forward, _server: server })
+        Ok((server, listens, web_ui))
     }
 }
 

@@ -195,7 +195,7 @@ impl Session<'_> {
         let start = Instant::now();
         let run = Run::start(self.machine, "cluster")?;
         let cluster = Cluster::start(self.machine, &run, tools, false).await?;
-        let archive = image::product(self.machine).await?;
+        let archive = image::product(self.machine, &run.directory).await?;
         cluster.import(&archive).await?;
         self.add("cluster: services and image", start, Outcome::Done(Counts::default()));
         let mut variables = cluster.variables();

@@ -12,7 +12,12 @@ mod progress;
 mod rows;
 mod tour;
 
-use std::{fs, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    fs::{self, File},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::Args;
 use tokio::time::Instant;
@@ -67,8 +72,8 @@ struct Stage {
 /// # Errors
 /// When a step fails; the message names the logs.
 pub(crate) async fn run(machine: &Machine, yes: bool, options: &Options) -> anyhow::Result<()> {
-    let demo = Demo { machine, options, yes, directory: machine.target.join("demo"), start: Instant::now() };
-    fs::create_dir_all(&demo.directory)?;
+    let (directory, _lock) = own_directory(machine)?;
+    let demo = Demo { machine, options, yes, directory, start: Instant::now() };
     // What a killed demo left would be taken for this one's.
     let _absent = fs::remove_file(demo.directory.join("env"));
     match &options.context {
@@ -78,12 +83,27 @@ pub(crate) async fn run(machine: &Machine, yes: bool, options: &Options) -> anyh
     }
 }
 
+/// `target/demo`, or while another demo of this checkout is up, `target/demo-2` and so on.
+fn own_directory(machine: &Machine) -> anyhow::Result<(PathBuf, File)> {
+    let mut directory = machine.target.join("demo");
+    let mut number = 1;
+    loop {
+        fs::create_dir_all(&directory)?;
+        let lock = File::create(directory.join(".lock"))?;
+        if lock.try_lock().is_ok() {
+            return Ok((directory, lock));
+        }
+        number += 1;
+        directory = machine.target.join(format!("demo-{number}"));
+    }
+}
+
 /// One demo, whatever its stage.
 struct Demo<'a> {
     machine: &'a Machine,
     options: &'a Options,
     yes: bool,
-    /// `target/demo`: what the user may look at.
+    /// What the user may look at.
     directory: PathBuf,
     start: Instant,
 }

@@ -48,7 +48,7 @@ pub(super) async fn play(demo: &Demo<'_>, context: &str) -> anyhow::Result<()> {
     step.done("");
     let reference = match &demo.options.image {
         Some(reference) => reference.clone(),
-        None => load_image(demo, kind_of_cluster, context).await?,
+        None => load_image(demo, &run, kind_of_cluster, context).await?,
     };
     let accounts = demo.accounts(&run, host).await?;
     let stage = Stage {
@@ -146,9 +146,9 @@ async fn host_address(demo: &Demo<'_>, kind: ClusterKind, kubernetes: &Kubernete
     Ok(address)
 }
 
-async fn load_image(demo: &Demo<'_>, kind: ClusterKind, context: &str) -> anyhow::Result<String> {
+async fn load_image(demo: &Demo<'_>, run: &Run, kind: ClusterKind, context: &str) -> anyhow::Result<String> {
     let step = console::step("loading the product's image into the cluster");
-    let archive = image::product(demo.machine).await?;
+    let archive = image::product(demo.machine, &run.directory).await?;
     let (program, arguments): (_, &[&str]) = match kind {
         ClusterKind::Kind => ("kind", &["load", "image-archive", "--name"]),
         ClusterKind::K3d | ClusterKind::Other => ("k3d", &["image", "import", "--cluster"]),

@@ -19,7 +19,8 @@ pub(super) async fn play(demo: &Demo<'_>) -> anyhow::Result<()> {
     debian::ensure(machine, yes, &[debian::POSTGRESQL]).await?;
     let (tools, ()) = tokio::try_join!(all_tools(demo), build(demo))?;
     let run = Run::start(machine, "demo")?;
-    let (cluster, archive) = tokio::try_join!(Cluster::start(machine, &run, &tools, true), image::product(machine))?;
+    let (cluster, archive) =
+        tokio::try_join!(Cluster::start(machine, &run, &tools, true), image::product(machine, &run.directory))?;
     let step = console::step("giving the node the product's image");
     cluster.import(&archive).await?;
     step.done(image::PRODUCT);
