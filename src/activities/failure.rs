@@ -77,3 +77,19 @@ pub(super) fn of_source(error: connectors::Error) -> ActivityError {
 pub(super) fn of_seal(error: seal::Error) -> ActivityError {
     failure(failures::UNAUTHORISED, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_refused_data_leads_to_a_dead_letter() {
+        let of = |error| type_name(&of_store(error));
+        let code = || "22P05 contact email".to_owned();
+        assert_eq!(of(store::Error::RefusedData { attempted: "apply", code: code() }), failures::REJECTED);
+        // A lost grant, a column that is not there yet, a pooler that forgot a statement: waited for.
+        let refused = store::Error::Refused { attempted: "apply", code: "42501 contact".to_owned() };
+        assert_eq!(of(refused), failures::UNAVAILABLE);
+        assert_eq!(of(store::Error::Stopped), failures::STOPPED);
+    }
+}

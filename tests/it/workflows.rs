@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use gtm_sync::{
+    model::config::StreamConfig,
+    store::{ConnectorProjection, Verb},
+};
 use serde_json::{Value, json};
 use simulators::{
     checker,
@@ -192,6 +196,76 @@ async fn holds_the_lease(stack: &Stack, workflow_id: &str) {
         (holder.workflow_id == workflow_id).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs temporal"]
+async fn a_full_sync_waits_for_the_run_at_work_so_that_the_wish_is_not_lost() {
+    let (stack, crm) = (Stack::on_sqlite().await, crm(60).await);
+    let _worker = stack.worker();
+    acme(&stack, &crm).await;
+    crm.state().add_fault(Fault::new("owners", 1, Effect::Delay { milliseconds: 6_000 }));
+    stack.start_sync("first", "acme", "hubspot", false).await;
+    holds_the_lease(&stack, "first").await;
+    let full = stack.sync("full", "acme", "hubspot", true).await.completed();
+    assert_eq!(full["outcome"], "complete", "{full}");
+    let again = full["stats"]["recordsUnchanged"].as_u64().expect("count");
+    assert!(again >= 60, "everything was read once more: {full}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs temporal"]
+async fn pages_without_news_move_the_position_all_the_same() {
+    let (stack, crm) = (Stack::on_sqlite().await, crm(2_000).await);
+    let _worker = stack.worker();
+    stack.tenant("acme", None).await;
+    let only_contacts = |connector: &mut ConnectorProjection| {
+        connector.config.streams = vec![StreamConfig { name: "contacts".to_owned(), properties: Vec::new() }];
+    };
+    stack.connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), only_contacts).await;
+    check_connection(&stack, "acme", "hubspot").await.completed();
+    for id in crm.state().live_ids(Kind::Contacts).iter().take(350) {
+        assert!(crm.state().archive(Kind::Contacts, id));
+    }
+    stack.sync("full", "acme", "hubspot", true).await.completed();
+
+    // The increment lists the old pages of the archive, none of which holds anything new; the third is throttled.
+    let archived = crm.state().count(Kind::Contacts) as usize - crm.state().live_ids(Kind::Contacts).len();
+    crm.state().advance_clock(Duration::from_secs(3_600));
+    let list = "GET /crm/objects/2026-03/contacts";
+    let asked = || crm.state().stats().requests.get(list).map_or(0, |by_status| by_status.values().sum::<u64>());
+    let before = asked();
+    let throttled = Effect::RateLimited { policy: "TEN_SECONDLY_ROLLING".to_owned(), retry_after_seconds: Some(3) };
+    let fault = Fault { method: Some("GET".to_owned()), ..Fault::new("objects/2026-03/contacts", 1, throttled) };
+    crm.state().add_fault(fault.after(2));
+    let done = stack.sync("increment", "acme", "hubspot", false).await.completed();
+    assert_eq!((&done["outcome"], &done["stats"]["recordsWritten"]), (&json!("complete"), &json!(0)), "{done}");
+    assert_eq!(asked() - before, archived.div_ceil(100) as u64 + 1, "each page once, and the throttled request");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs temporal"]
+async fn a_credential_of_another_account_is_said_and_a_reset_starts_over() {
+    let (stack, crm) = (Stack::on_sqlite().await, crm(30).await);
+    let _worker = stack.worker();
+    acme(&stack, &crm).await;
+    stack.sync("before", "acme", "hubspot", true).await.completed();
+    crm.state().set_portal_id(777);
+    let Ended::Failed { type_name, .. } = stack.sync("refused", "acme", "hubspot", false).await else {
+        panic!("two accounts were mixed")
+    };
+    assert_eq!(type_name, "Configuration");
+    let status = stack.store.connector_statuses(None).await.expect("statuses").rows.remove(0);
+    assert!(status.connection_reason.contains("account changed"), "{}", status.connection_reason);
+
+    let reset = |token: &'static str| {
+        move |connector: &mut ConnectorProjection| {
+            connector.tokens = [(Verb::ResetCursor, token.to_owned())].into();
+        }
+    };
+    stack.connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), reset("new account")).await;
+    let after = stack.sync("after", "acme", "hubspot", false).await.completed();
+    assert!(after["stats"]["recordsWritten"].as_u64().expect("count") >= 30, "everything again: {after}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -247,6 +247,15 @@ mod tests {
     }
 
     #[test]
+    fn a_connected_source_that_cannot_be_used_any_more_is_unhealthy_and_says_why() {
+        let mut unusable = ConnectorStatusRow { last_run: Some(run(Some(RunOutcome::Complete))), ..row() };
+        unusable.connection_status = ConnectionStatus::Connected;
+        unusable.connection_reason = "the source account changed from 1 to 2".to_owned();
+        let expected = ("False".to_owned(), reason::SOURCE_UNREACHABLE.to_owned());
+        assert_eq!(verdict(&unusable, "2026-11-23T01:06:00Z"), expected);
+    }
+
+    #[test]
     fn health_follows_the_seeds_thresholds() {
         let soon = "2026-11-23T01:06:00Z";
         let of = |run: RunRow| verdict(&ConnectorStatusRow { last_run: Some(run), ..row() }, soon).1;

@@ -9,6 +9,7 @@ use super::{
     Input, TenantView, Vault,
     reconcile::{Left, Reconcile},
     remove::{Gone, Remove},
+    tokens,
 };
 use crate::{
     crd::ConnectorStatus,
@@ -21,7 +22,7 @@ use crate::{
         world::Kind,
         world_fake::{FakeWorld, Fault, every_fault, key, run},
     },
-    store::{DesiredState, Owner},
+    store::{DesiredState, Owner, Verb},
 };
 
 const RESYNC: Duration = Duration::from_secs(600);
@@ -175,6 +176,15 @@ fn a_cluster_rebuilt_on_a_surviving_store_repeats_no_verb() {
     world.state().handled.clear();
     reconcile(&world, with);
     assert_eq!(world.state().workflows.len(), runs, "R45");
+}
+
+#[test]
+fn a_cursor_reset_is_handed_to_the_store_and_mirrored_without_a_run() {
+    let world = world();
+    let input = input(&world, json!({"requests": {"resetCursor": {"token": "again"}}}));
+    assert_eq!(tokens::present(&input).get(&Verb::ResetCursor).map(String::as_str), Some("again"));
+    let mirrored = tokens::mirror(&input, &[]).expect("handled");
+    assert_eq!((mirrored.reset_cursor.as_deref(), mirrored.sync), (Some("again"), None));
 }
 
 #[test]
