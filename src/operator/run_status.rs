@@ -195,7 +195,7 @@ impl Shown {
         if self.tenants.is_empty() {
             return;
         }
-        let members = members(context, &self.tenants);
+        let members = members(context, &self.tenants, now);
         for tenant in self.tenants.clone() {
             let Some(object) = context.fleet.tenant(&tenant.0, &tenant.1) else {
                 self.tenants.remove(&tenant);
@@ -293,8 +293,13 @@ fn continuation(row: &ConnectorStatusRow, installation: &Installation) -> Option
     }))
 }
 
-/// What is known of the connectors of some tenants.
-fn members(context: &Context, of: &HashSet<(String, TenantId)>) -> BTreeMap<(String, TenantId), Vec<Member>> {
+/// What is known of the connectors of some tenants. A verdict comes from the row, not from the cached status: that one lags
+/// behind what was just written, and a tenant counted by it would stay wrong until the next change.
+fn members(
+    context: &Context,
+    of: &HashSet<(String, TenantId)>,
+    now: Timestamp,
+) -> BTreeMap<(String, TenantId), Vec<Member>> {
     let mut members: BTreeMap<_, Vec<Member>> = BTreeMap::new();
     for object in context.fleet.connectors() {
         let (Some(namespace), Ok(object)) = (object.namespace(), &object.0) else { continue };
@@ -304,11 +309,11 @@ fn members(context: &Context, of: &HashSet<(String, TenantId)>) -> BTreeMap<(Str
         }
         let ids = object.name_any().parse().ok().map(|id| (tenant.1.clone(), id));
         let ours = ids.filter(|ids| context.memory.projected(ids).is_some_and(|key| Some(key.uid) == object.uid()));
-        let conditions = object.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        members.entry(tenant).or_default().push(Member {
-            row: ours.and_then(|ids| context.memory.row(&ids)),
-            healthy: status_of(conditions, HEALTHY).map(str::to_owned),
-        });
+        let row = ours.and_then(|ids| context.memory.row(&ids));
+        let cached = object.status.clone().unwrap_or_default();
+        let status = row.as_ref().map_or_else(|| cached.clone(), |row| connector_observe::status(row, &cached, now));
+        let healthy = status_of(&status.conditions, HEALTHY).map(str::to_owned);
+        members.entry(tenant).or_default().push(Member { row, healthy });
     }
     members
 }
