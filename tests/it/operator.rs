@@ -4,5 +4,6 @@
 mod connectors;
 mod harness;
 mod outages;
+mod samples;
 mod tenants;
 mod workers;
