@@ -114,7 +114,11 @@ fn open_credential(
         envelope.check(tenant, connector, &registry::host(&record.config.source))?;
         Ok(envelope)
     });
-    opened.map_err(|error: seal::Error| Refused::credential(record, disconnected, failure::of_seal(error)))
+    opened.map_err(|error: seal::Error| {
+        // A key that this worker lacks says nothing of the credential: keys are being rotated, or this is another pool's.
+        let status = if matches!(error, seal::Error::NoIdentity(_)) { None } else { disconnected };
+        Refused::credential(record, status, failure::of_seal(error))
+    })
 }
 
 /// The budget shared through the store.
