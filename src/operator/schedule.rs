@@ -115,7 +115,11 @@ impl EnsureSchedule {
         }
         let hash = self.wanted.hash();
         let as_wanted = seen.wanted_hash.as_deref() == Some(hash.as_str());
-        let edited = self.known_echo.as_ref().is_some_and(|known| *known != seen.echo);
+        // Without a known echo (status lost) only a pause can be told: adopted, it would silence the tenant for good.
+        let edited = match &self.known_echo {
+            Some(known) => *known != seen.echo,
+            None => seen.paused != self.wanted.paused,
+        };
         if as_wanted && (self.writes > 0 || !edited) {
             let status =
                 ScheduleStatus { id: self.wanted.id.clone(), spec_hash: hash, echo_hash: Some(seen.echo.clone()) };
@@ -248,6 +252,15 @@ pub(super) mod tests {
         let mut machine = EnsureSchedule::new(wanted(), None);
         let _ = machine.next(None);
         assert_eq!(change(machine.next(described(seen(&wanted())))), Change::None);
+    }
+
+    #[test]
+    fn after_a_lost_status_a_pause_by_hand_is_put_right() {
+        let mut paused = seen(&wanted());
+        paused.paused = !wanted().paused;
+        let mut machine = EnsureSchedule::new(wanted(), None);
+        let _ = machine.next(None);
+        asks(&machine.next(described(paused)), "UpdateSchedule");
     }
 
     #[test]
