@@ -227,6 +227,7 @@ async fn pages_without_news_move_the_position_all_the_same() {
     for id in crm.state().live_ids(Kind::Contacts).iter().take(350) {
         assert!(crm.state().archive(Kind::Contacts, id));
     }
+    crm.state().advance_clock(Duration::from_secs(3_600));
     stack.sync("full", "acme", "hubspot", true).await.completed();
 
     // The increment lists the old pages of the archive, none of which holds anything new; the third is throttled.
