@@ -63,7 +63,7 @@ pub enum AuthenticateResult {
         /// What the store now says.
         status: ConnectionStatus,
     },
-    /// Another run of this connector is at work (R12).
+    /// Another run of this connector is at work (R12). A full sync is not skipped: it parks until its turn comes.
     Skipped {
         /// Its workflow id.
         holder: String,

@@ -2,7 +2,7 @@
 //! client that starts, queries and reads workflows by name and JSON, as any client in any language would.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -278,10 +278,6 @@ impl Stack {
         let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-
-    pub fn file(&self, name: &str) -> &Path {
-        Box::leak(self.directory.path().join(name).into_boxed_path())
     }
 }
 
