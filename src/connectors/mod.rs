@@ -11,7 +11,8 @@ pub mod registry;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{error_class::Class, model::batch::BatchWriter, model::entity::Entity};
+pub use crate::model::stream::Stream;
+use crate::{error_class::Class, model::batch::BatchWriter};
 
 /// What went wrong at a source. Holds classes, codes and names only: vendors' free text goes nowhere (R18).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,15 +89,6 @@ pub struct Account {
     pub id: String,
     /// The source's clock (`Date` header): upper bounds come from it (R16).
     pub clock: Timestamp,
-}
-
-/// A stream that a source can read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stream {
-    /// Its name in specs, progress and cursors, e.g. `companies`.
-    pub name: &'static str,
-    /// The entity its rows become.
-    pub entity: Entity,
 }
 
 /// One page to fetch.

@@ -7,3 +7,4 @@ pub mod config;
 pub mod cursor;
 pub mod entity;
 pub mod record;
+pub mod stream;

@@ -18,16 +18,16 @@ const VENDOR_URL: &str = "https://api.hubapi.com";
 
 /// Every stream, referenced before referencing.
 pub const STREAMS: &[Stream] = &[
-    Stream { name: "owners", entity: Entity::Owner },
-    Stream { name: "pipelines", entity: Entity::Stage },
-    Stream { name: "companies", entity: Entity::Account },
-    Stream { name: "contacts", entity: Entity::Contact },
-    Stream { name: "deals", entity: Entity::Opportunity },
-    Stream { name: "calls", entity: Entity::Activity },
-    Stream { name: "emails", entity: Entity::Activity },
-    Stream { name: "meetings", entity: Entity::Activity },
-    Stream { name: "tasks", entity: Entity::Activity },
-    Stream { name: "notes", entity: Entity::Activity },
+    Stream { name: "owners", entity: Entity::Owner, id_prefix: "" },
+    Stream { name: "pipelines", entity: Entity::Stage, id_prefix: "" },
+    Stream { name: "companies", entity: Entity::Account, id_prefix: "" },
+    Stream { name: "contacts", entity: Entity::Contact, id_prefix: "" },
+    Stream { name: "deals", entity: Entity::Opportunity, id_prefix: "" },
+    Stream { name: "calls", entity: Entity::Activity, id_prefix: "call:" },
+    Stream { name: "emails", entity: Entity::Activity, id_prefix: "email:" },
+    Stream { name: "meetings", entity: Entity::Activity, id_prefix: "meeting:" },
+    Stream { name: "tasks", entity: Entity::Activity, id_prefix: "task:" },
+    Stream { name: "notes", entity: Entity::Activity, id_prefix: "note:" },
 ];
 
 /// Where a column's value comes from. Of several properties the first one with a value counts.
