@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::{entity::Entity, stream::Stream};
+
 /// Records become visible late (search indexes lag): never read the last five minutes (docs/facts.md, Sources).
 pub const VISIBILITY_LAG: SignedDuration = SignedDuration::from_mins(5);
 /// Re-read this much below the last watermark; upserts make it free (docs/facts.md, Sources).
@@ -20,7 +22,18 @@ pub struct Cursor {
     pub streams: BTreeMap<String, Timestamp>,
 }
 
+/// A half-open time range `[from, to)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// Inclusive.
+    pub from: Timestamp,
+    /// Exclusive.
+    pub to: Timestamp,
+}
+
 /// A load of all streams in progress. It belongs to the connector, not to a run: any later run continues it (R16).
+/// It reads its streams one after the other; a full one then sweeps them (R6), and where it is to count, it counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
@@ -32,11 +45,26 @@ pub struct Load {
     pub upper: Timestamp,
     /// The streams in the order they are read.
     pub streams: Vec<StreamLoad>,
-    /// Index of the stream being read; equal to `streams.len()` when all are done.
+    /// Index of the stream being read, or swept; equal to `streams.len()` after the last.
     pub current: usize,
     /// Where in that stream, as its connector left it; rebuildable (keyset, window), `None` = at its start.
     #[serde(default)]
     pub token: Option<serde_json::Value>,
+    /// All streams are read; `current` now goes over them again, looking for rows that the load did not see.
+    #[serde(default)]
+    pub sweeping: bool,
+    /// Set for a re-read of one time range: the cursor stays where it is.
+    #[serde(default)]
+    pub window: Option<Window>,
+    /// The source is asked at the end how many records it has.
+    #[serde(default)]
+    pub counting: bool,
+    /// Dead letters with a version number up to this were read back by this load, where that was asked for.
+    #[serde(default)]
+    pub replayed_to: i64,
+    /// The lowest version number that a record of this load can have: what is older was there before it.
+    #[serde(default)]
+    pub first_observed: i64,
 }
 
 /// One stream of a load.
@@ -45,41 +73,119 @@ pub struct Load {
 pub struct StreamLoad {
     /// The connector's name for it.
     pub name: String,
+    /// The entity of its rows.
+    pub entity: Entity,
+    /// What the ids of its rows begin with (`model::stream::Stream`).
+    #[serde(default)]
+    pub id_prefix: String,
     /// Lower bound of the window, inclusive, lookback already taken off; `None` = read everything.
     #[serde(default)]
     pub lower: Option<Timestamp>,
     /// Set when the stream failed in this load: it is left, later streams run (R24), its watermark stays.
     #[serde(default)]
     pub failed: Option<String>,
+    /// Its sweep was refused: too many rows were not seen (R6).
+    #[serde(default)]
+    pub refused_sweep: Option<RefusedSweep>,
+    /// The source was asked how many records it has; its answer, if it can count.
+    #[serde(default)]
+    pub counted: Option<Count>,
+}
+
+/// A sweep that would have deleted suspiciously much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedSweep {
+    /// Rows that the full load did not see.
+    pub unseen: u64,
+    /// Live rows of the stream.
+    pub live: u64,
+}
+
+/// A source's answer to how many records it has that were created before the load's upper bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Count {
+    /// That many.
+    Records(u64),
+    /// It cannot tell for this stream.
+    Unknown,
+}
+
+/// What a load does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task<'a> {
+    /// Fetch pages of this stream.
+    Read(&'a StreamLoad),
+    /// Read back rows of this stream that were not seen.
+    Sweep(&'a StreamLoad),
+    /// Ask how many records this stream, at this index, has.
+    Count(usize, &'a StreamLoad),
 }
 
 impl Load {
     /// The next load after `cursor`, for a source whose clock shows `source_clock`.
     /// A stream without a watermark is read whole even when the load is incremental.
     #[must_use]
-    pub fn begin(cursor: &Cursor, generation: i64, full: bool, streams: &[&str], source_clock: Timestamp) -> Self {
+    pub fn begin(cursor: &Cursor, generation: i64, full: bool, streams: &[Stream], source_clock: Timestamp) -> Self {
         let upper = source_clock - VISIBILITY_LAG;
-        let streams = streams
-            .iter()
-            .map(|&name| StreamLoad {
-                name: name.to_owned(),
-                lower: if full { None } else { cursor.streams.get(name).map(|&at| at - LOOKBACK) },
-                failed: None,
-            })
-            .collect();
-        Self { generation: generation + i64::from(full), full, upper, streams, current: 0, token: None }
+        let lower = |name| if full { None } else { cursor.streams.get(name).map(|&at: &Timestamp| at - LOOKBACK) };
+        let streams = streams.iter().map(|stream| StreamLoad::of(stream, lower(stream.name))).collect();
+        let generation = generation + i64::from(full);
+        Self { full, ..Self::of(generation, streams, upper) }
     }
 
-    /// The stream being read, `None` when the load is complete.
+    /// A load that reads again what changed within `window`, and nothing of the last minutes before `source_clock`.
+    #[must_use]
+    pub fn reread(window: Window, generation: i64, streams: &[Stream], source_clock: Timestamp) -> Self {
+        let upper = window.to.min(source_clock - VISIBILITY_LAG);
+        let streams = streams.iter().map(|stream| StreamLoad::of(stream, Some(window.from))).collect();
+        Self { window: Some(window), ..Self::of(generation, streams, upper) }
+    }
+
+    fn of(generation: i64, streams: Vec<StreamLoad>, upper: Timestamp) -> Self {
+        Self {
+            generation,
+            full: false,
+            upper,
+            streams,
+            current: 0,
+            token: None,
+            sweeping: false,
+            window: None,
+            counting: false,
+            replayed_to: 0,
+            first_observed: 0,
+        }
+    }
+
+    /// What is next, `None` when the load is complete.
+    #[must_use]
+    pub fn task(&self) -> Option<Task<'_>> {
+        if let Some(stream) = self.streams.get(self.current) {
+            return Some(if self.sweeping { Task::Sweep(stream) } else { Task::Read(stream) });
+        }
+        let uncounted = |(_, stream): &(usize, &StreamLoad)| stream.failed.is_none() && stream.counted.is_none();
+        let mut streams = self.streams.iter().enumerate().filter(|_| self.counting);
+        streams.find(uncounted).map(|(index, stream)| Task::Count(index, stream))
+    }
+
+    /// The stream at work, if any.
     #[must_use]
     pub fn stream(&self) -> Option<&StreamLoad> {
         self.streams.get(self.current)
     }
 
-    /// The stream being read has no more pages.
+    /// Nothing more is to be read for the stream at work. After the last one a full load goes on to sweep those that did not fail.
     pub fn finish_stream(&mut self) {
         self.current += 1;
         self.token = None;
+        if self.current >= self.streams.len() && self.full && !self.sweeping {
+            (self.sweeping, self.current) = (true, 0);
+        }
+        while self.sweeping && self.stream().is_some_and(|stream| stream.failed.is_some()) {
+            self.current += 1;
+        }
     }
 
     /// The stream being read cannot be read now; `reason` is a class and names, never a value (R18).
@@ -90,9 +196,20 @@ impl Load {
         self.finish_stream();
     }
 
+    /// The sweep of the stream at work would delete suspiciously much: it is left (R6).
+    pub fn refuse_sweep(&mut self, refused: RefusedSweep) {
+        if let Some(stream) = self.streams.get_mut(self.current) {
+            stream.refused_sweep = Some(refused);
+        }
+        self.finish_stream();
+    }
+
     /// The cursor after this complete load: every stream that did not fail stands at its upper bound.
     #[must_use]
     pub fn finish(&self, mut cursor: Cursor) -> Cursor {
+        if self.window.is_some() {
+            return cursor;
+        }
         for stream in self.streams.iter().filter(|stream| stream.failed.is_none()) {
             let watermark = cursor.streams.entry(stream.name.clone()).or_insert(self.upper);
             *watermark = self.upper.max(*watermark);
@@ -105,30 +222,86 @@ impl Load {
     pub fn failed_streams(&self) -> Vec<String> {
         self.streams.iter().filter(|stream| stream.failed.is_some()).map(|stream| stream.name.clone()).collect()
     }
+
+    /// Every record of every stream was read: what the load did not bring is not there any more.
+    #[must_use]
+    pub fn read_everything(&self) -> bool {
+        self.full && self.streams.iter().all(|stream| stream.failed.is_none())
+    }
+}
+
+impl StreamLoad {
+    fn of(stream: &Stream, lower: Option<Timestamp>) -> Self {
+        Self {
+            name: stream.name.to_owned(),
+            entity: stream.entity,
+            id_prefix: stream.id_prefix.to_owned(),
+            lower,
+            failed: None,
+            refused_sweep: None,
+            counted: None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const STREAMS: [Stream; 2] = [
+        Stream { name: "companies", entity: Entity::Account, id_prefix: "" },
+        Stream { name: "deals", entity: Entity::Opportunity, id_prefix: "" },
+    ];
+
     fn at(text: &str) -> Timestamp {
         text.parse().expect("timestamp")
     }
 
+    fn begin(cursor: &Cursor, generation: i64, full: bool, clock: &str) -> Load {
+        Load::begin(cursor, generation, full, &STREAMS, at(clock))
+    }
+
     #[test]
     fn the_watermark_is_the_bound_fixed_when_the_load_began_and_never_moves_back() {
-        let mut load = Load::begin(&Cursor::default(), 0, true, &["companies", "deals"], at("2026-11-22T12:00:00Z"));
+        let mut load = begin(&Cursor::default(), 0, true, "2026-11-22T12:00:00Z");
         assert_eq!((load.generation, load.upper), (1, at("2026-11-22T11:55:00Z")));
         load.finish_stream();
         load.fail_stream("403");
-        assert!(load.stream().is_none());
         let cursor = load.finish(Cursor::default());
         assert_eq!(cursor.streams.get("companies"), Some(&load.upper));
         assert_eq!((cursor.streams.get("deals"), load.failed_streams()), (None, vec!["deals".to_owned()]));
 
-        let next = Load::begin(&cursor, load.generation, false, &["companies", "deals"], at("2026-11-22T11:00:00Z"));
+        let next = begin(&cursor, load.generation, false, "2026-11-22T11:00:00Z");
         assert_eq!(next.streams[0].lower, Some(at("2026-11-22T11:45:00Z")), "lookback below the watermark");
         assert_eq!((next.streams[1].lower, next.generation), (None, 1), "a stream that never completed is read whole");
         assert_eq!(next.finish(cursor.clone()).streams["companies"], cursor.streams["companies"], "a clock set back");
+    }
+
+    #[test]
+    fn a_full_load_reads_then_sweeps_what_did_not_fail_then_counts() {
+        let mut load = begin(&Cursor::default(), 0, true, "2026-11-22T12:00:00Z");
+        load.counting = true;
+        load.fail_stream("403");
+        assert!(matches!(load.task(), Some(Task::Read(stream)) if stream.name == "deals"));
+        load.finish_stream();
+        assert!(matches!(load.task(), Some(Task::Sweep(stream)) if stream.name == "deals"), "not companies, which failed");
+        load.refuse_sweep(RefusedSweep { unseen: 9, live: 10 });
+        assert!(matches!(load.task(), Some(Task::Count(1, stream)) if stream.refused_sweep.is_some()));
+        load.streams[1].counted = Some(Count::Unknown);
+        assert_eq!(load.task(), None);
+        assert!(!load.read_everything());
+    }
+
+    #[test]
+    fn an_incremental_load_sweeps_nothing_and_a_reread_leaves_the_cursor() {
+        let mut load = begin(&Cursor::default(), 3, false, "2026-11-22T12:00:00Z");
+        STREAMS.iter().for_each(|_| load.finish_stream());
+        assert_eq!(load.task(), None);
+
+        let window = Window { from: at("2026-11-01T00:00:00Z"), to: at("2026-12-01T00:00:00Z") };
+        let mut reread = Load::reread(window, 3, &STREAMS, at("2026-11-22T12:00:00Z"));
+        assert_eq!((reread.streams[0].lower, reread.upper), (Some(window.from), at("2026-11-22T11:55:00Z")));
+        STREAMS.iter().for_each(|_| reread.finish_stream());
+        assert_eq!((reread.task(), reread.finish(Cursor::default())), (None, Cursor::default()));
     }
 }

@@ -1,6 +1,14 @@
 //! A connector's state as its lease holder reads it, and the checks before a commit. Pure; the fence itself is SQL.
 
-use super::{Applied, Error, RunEnd, RunOutcome, RunSummary, SyncState, incoming::StagedRow};
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{
+    Applied, Error, Findings, RunEnd, RunOutcome, RunSummary, SyncState,
+    findings,
+    incoming::StagedRow,
+};
 use crate::{
     contract::{activities::StagedRef, workflows::SyncStats},
     model::{
@@ -26,6 +34,10 @@ pub(super) struct Held {
     pub(super) cursor: Cursor,
     /// Number of the last full load.
     pub(super) generation: i64,
+    /// Dead letters of the account now.
+    pub(super) dead_letters: i64,
+    /// Counts and sweeps so far.
+    pub(super) findings: Findings,
     /// The connector is the one that was leased, Running, not removed, nor is its tenant (R30).
     pub(super) running: bool,
     /// Source, streams and limits.
@@ -48,6 +60,11 @@ impl Held {
         }
     }
 
+    /// Whether the ids of a commit are kept for the load's sweep (R6): those of what it reads, not of what it reads back.
+    pub(super) fn keeps_seen(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.full && !load.sweeping)
+    }
+
     /// The batches' indexes in the run.
     pub(super) fn indexes<'a>(&'a self, staged: &'a [StagedRow]) -> impl Iterator<Item = u64> + 'a {
         staged.iter().map(|row| u64::try_from(row.seq - self.first_seq).unwrap_or(0))
@@ -59,8 +76,13 @@ impl Held {
         Ok(SyncState { next_seq: self.next_seq, load, cursor: self.cursor })
     }
 
-    /// What the end of the run makes of the state.
-    pub(super) fn end(self, end: &RunEnd) -> Result<Ended, Error> {
+    /// The load that this end completes.
+    pub(super) fn completes(&self, end: &RunEnd) -> Option<&Load> {
+        self.load.as_ref().filter(|_| *end == RunEnd::Complete)
+    }
+
+    /// What the end of the run makes of the state; `counted` is what is here of the streams of `findings::counted`.
+    pub(super) fn end(self, end: &RunEnd, counted: &BTreeMap<String, findings::Held>, now: Timestamp) -> Result<Ended, Error> {
         let load = self.load.ok_or(Error::Unreadable { what: "load" })?;
         let failed_streams = load.failed_streams();
         let (outcome, error) = match end {
@@ -71,14 +93,15 @@ impl Held {
         let summary = RunSummary { next_seq: self.next_seq, stats: self.stats, failed_streams };
         let workflow_id = self.workflow_id;
         if outcome != RunOutcome::Complete {
-            let (cursor, generation) = (self.cursor, self.generation);
-            return Ok(Ended { summary, outcome, error, workflow_id, load: Some(load), cursor, generation });
+            let (cursor, generation, findings) = (self.cursor, self.generation, self.findings);
+            return Ok(Ended { summary, outcome, error, workflow_id, load: Some(load), cursor, generation, findings });
         }
-        if load.stream().is_some() {
+        if load.task().is_some() {
             return Err(Error::Refused { attempted: "complete a run", code: "LoadUnfinished".to_owned() });
         }
         let (cursor, generation) = (load.finish(self.cursor), load.generation);
-        Ok(Ended { summary, outcome, error, workflow_id, load: None, cursor, generation })
+        let findings = self.findings.after(&load, counted, now);
+        Ok(Ended { summary, outcome, error, workflow_id, load: None, cursor, generation, findings })
     }
 }
 
@@ -99,6 +122,8 @@ pub(super) struct Ended {
     pub(super) cursor: Cursor,
     /// Number of the last full load from now on.
     pub(super) generation: i64,
+    /// Counts and sweeps from now on.
+    pub(super) findings: Findings,
 }
 
 /// Splits a call into the batches still to apply and the recorded results of the others, in the call's order.

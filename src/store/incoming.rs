@@ -37,6 +37,11 @@ pub(super) fn observed_seq(run_no: i64, seq: i64, position: usize) -> i64 {
     (run_no << 40) | ((seq & 0xF_FFFF) << 20) | (position & 0xF_FFFF)
 }
 
+/// The lowest version number of a run.
+pub(super) fn first_observed(run_no: i64) -> i64 {
+    observed_seq(run_no, 0, 0)
+}
+
 /// A row or tombstone with its version and the batch of the call that it came in.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
@@ -111,6 +116,23 @@ pub(super) enum Item<'a> {
     Change(Change<'a>),
     /// To be kept aside.
     DeadLetter(DeadLetter<'a>),
+}
+
+impl<'a> Item<'a> {
+    /// Entity and id of the record, where they could be read.
+    pub(super) fn record(&self) -> Option<(Entity, Cow<'a, str>)> {
+        match self {
+            Self::Change(change) => Some((change.row.entity, change.row.source_id.clone())),
+            Self::DeadLetter(letter) => letter.record(),
+        }
+    }
+}
+
+impl<'a> DeadLetter<'a> {
+    /// Entity and id of the record, where they could be read.
+    pub(super) fn record(&self) -> Option<(Entity, Cow<'a, str>)> {
+        Some((self.entity?, self.source_id.clone()?))
+    }
 }
 
 /// Opened batches of one call.

@@ -9,15 +9,18 @@
 //! - Error texts hold SQLSTATE and names, never values (R18).
 
 pub mod error;
+mod findings;
 mod grants;
 mod held;
 mod incoming;
 pub mod postgres;
 mod projection;
+mod record_ids;
 pub mod sqlite;
 mod stored;
 mod tally;
 pub mod types;
+mod wish_outcome;
 
 use std::sync::Arc;
 
@@ -34,10 +37,11 @@ use crate::{
     },
     credentials::TokenStore,
     ids::{ConnectorId, TenantId},
+    model::entity::Entity,
 };
 
 /// Lowest and highest schema version this build works with (R25: a release only expands).
-pub const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 4..=4;
+pub const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 5..=5;
 
 /// The store. Every method is one transaction unless it says otherwise; `now` is the database's own clock.
 #[async_trait]
@@ -77,8 +81,9 @@ pub trait Store: TokenStore + Send + Sync {
     /// transaction (R29). The base credential is rewritten only when `digest` differs from the stored one, which drops
     /// the overlay, increments the credential's revision and sets `connection_status` to pending (R7).
     /// Tokens present at the first sight of a uid are recorded as handled, not executed (R8): a CR restored from a
-    /// backup repeats no verb. A fresh `ResetCursor` takes effect here: cursors, load and account binding are forgotten
-    /// and the lease is taken from a run at work, which ends as failed.
+    /// backup repeats no verb. What a fresh wish changes in the store takes effect here: `ResetCursor` forgets cursors,
+    /// load and account binding and takes the lease from a run at work, which ends as failed; `Replay` marks dead letters,
+    /// `Discard` deletes them; `Resync` notes the range and `ConfirmSweep` the permission for the next load.
     ///
     /// # Errors
     /// `Refused` (`TenantClaimedElsewhere`) when the tenant's claim is another namespace's (R5).
@@ -149,7 +154,8 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// Applies staged batches in order as one fenced commit: rows and tombstones by version and hash, rejections into
     /// dead letters with one entry a batch, counts, position; deletes the staged batches. Rows that the database refuses
-    /// are isolated and become dead letters too, so that the good ones land.
+    /// are isolated and become dead letters too, so that the good ones land. Older dead letters of the batches' records
+    /// are resolved: the record has landed, or a newer letter stands for it. A full load's ids are kept for its sweep.
     ///
     /// # Errors
     /// `StaleRun` (fence, or a staged batch that is missing and not recorded as applied), `Stopped`, `TooManyRejected`
@@ -170,8 +176,9 @@ pub trait Store: TokenStore + Send + Sync {
     /// By staged id, also after an `apply` of it.
     async fn dead_letter(&self, lease: &Lease, batch: &StagedRef, error: &str) -> Result<Applied, Error>;
 
-    /// Ends the run: on `Complete` of a finished load moves the cursor to the load's watermark and forgets the load;
-    /// on `More` and `Failed` the load stays. Closes the run row and releases the lease.
+    /// Ends the run: on `Complete` of a finished load moves the cursor to the load's watermark, records its findings and
+    /// forgets the load; when it read everything, dead letters from before it are resolved. On `More` and `Failed` the
+    /// load stays. Closes the run row and releases the lease.
     ///
     /// A stopped connector's run can end too.
     ///
@@ -187,6 +194,62 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// The run's dead-letter array: its first `limit` entries; also after the run's end.
     async fn failed_records(&self, lease: &Lease, limit: usize) -> Result<Vec<FailedRecord>, Error>;
+
+    // --- workers: replay and sweep --------------------------------------------------------------------------------
+
+    /// Dead letters above `after` for which a replay is asked, by version number, at most `limit`; only those with an id.
+    ///
+    /// # Errors
+    /// `StaleRun` when the lease is another's.
+    async fn replays(&self, lease: &Lease, after: i64, limit: usize) -> Result<Vec<Replay>, Error>;
+
+    /// Begins the sweep of a stream that the full load has read whole and whose batches are all applied: notes which of
+    /// its live rows the load did not see (R6).
+    ///
+    /// # Errors
+    /// `StaleRun` when the lease is another's.
+    ///
+    /// # Idempotency
+    /// Notes them anew each time.
+    async fn begin_sweep(&self, lease: &Lease, entity: Entity, id_prefix: &str) -> Result<SweepScope, Error>;
+
+    /// The noted rows' ids above `after`, by id, at most `limit`.
+    ///
+    /// # Errors
+    /// `StaleRun` when the lease is another's.
+    async fn unseen(
+        &self,
+        lease: &Lease,
+        entity: Entity,
+        id_prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Error>;
+
+    // --- dead letters, life of the data ---------------------------------------------------------------------------
+
+    /// Dead letters of a connector above `after`, by version number, at most `limit`.
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        connector: &ConnectorId,
+        selection: &LetterSelection,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRow>, Error>;
+
+    /// Removes what was kept long enough, a bounded number of rows a call.
+    ///
+    /// # Idempotency
+    /// By age; call it again until nothing is removed.
+    async fn age(&self, retention: &Retention) -> Result<Aged, Error>;
+
+    /// Erases a person of a tenant: rows with their tombstones, texts of linked activities, dead letters, staged batches.
+    /// A record that the source still has comes back with its next change or the next full sync.
+    ///
+    /// # Idempotency
+    /// A second call finds nothing.
+    async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error>;
 
     // --- quotas ---------------------------------------------------------------------------------------------------
 

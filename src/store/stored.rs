@@ -4,11 +4,14 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::Error;
+use crate::model::entity::Entity;
 
 /// Version of the canonical schema, written into each row's `schema_version`.
 pub(super) const CANONICAL_SCHEMA: i32 = 1;
 /// How long a recorded result of an applied batch, or an orphaned staged batch, is kept (R13).
 pub(super) const KEPT_HOURS: i64 = 24;
+/// Entities whose rows are persons.
+pub(super) const PEOPLE: [Entity; 3] = [Entity::Contact, Entity::Lead, Entity::Owner];
 /// A refresh lock is void this long after it was taken: a token request ends after 30 s (`credentials::token`).
 pub(super) const REFRESH_LOCK_SECONDS: i64 = 60;
 

@@ -15,7 +15,8 @@ use crate::{
     ids::{ConnectorId, TenantId},
     model::{
         config::ConnectorConfig,
-        cursor::{Cursor, Load},
+        cursor::{Cursor, Load, RefusedSweep, Window},
+        entity::Entity,
     },
 };
 
@@ -85,8 +86,8 @@ pub struct ConnectorProjection {
     pub credential: Option<BaseCredential>,
     /// The connector has a schedule of its own: not started by the tenant's tick.
     pub own_schedule: bool,
-    /// Verb → token as the spec (or annotation) shows them now; empty ones left out.
-    pub tokens: BTreeMap<Verb, String>,
+    /// Verb → wish as the spec (or annotation) shows them now; empty tokens left out.
+    pub wishes: BTreeMap<Verb, Wish>,
 }
 
 /// A sealed base credential.
@@ -108,8 +109,177 @@ pub enum Verb {
     FullSync,
     /// Forget the cursor (and the account binding).
     ResetCursor,
-    /// Apply dead letters again.
+    /// Read the records of dead letters back from the source.
     Replay,
+    /// Forget dead letters.
+    Discard,
+    /// Read again what changed within a time range.
+    Resync,
+    /// Sync everything, and let its sweep delete however much it finds (R6).
+    ConfirmSweep,
+}
+
+/// A one-shot wish: its token, and what it is about where its verb needs that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The token; a new one is a new wish.
+    pub token: String,
+    /// `Replay`, `Discard`: which dead letters; default = all.
+    pub letters: LetterSelection,
+    /// `Resync`: which range; without one the wish does nothing.
+    pub window: Option<Window>,
+    /// `ResetCursor`: only at this position (`ConnectorStatusRow::position`).
+    pub expected_position: Option<i64>,
+}
+
+impl From<&str> for Wish {
+    fn from(token: &str) -> Self {
+        Self { token: token.to_owned(), ..Self::default() }
+    }
+}
+
+/// Which dead letters of a connector; the default selects all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetterSelection {
+    /// Those of one run.
+    pub workflow_id: Option<String>,
+    /// Those of this batch, counted within the run as in `FailedRecord`.
+    pub batch_index: Option<u64>,
+    /// Those of this entity.
+    pub entity: Option<Entity>,
+    /// Those of this record, by the vendor's id.
+    pub source_id: Option<String>,
+}
+
+/// A dead letter: a record that the source served and that is not right in the canonical rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    /// Its version number; unique for the connector.
+    pub observed_seq: i64,
+    /// The run that met it.
+    pub workflow_id: String,
+    /// Its batch within that run.
+    pub batch_index: u64,
+    /// The table it was meant for; `None` when the whole batch was unreadable.
+    pub entity: Option<Entity>,
+    /// The vendor's id; `None` when it could not be read: such a letter cannot be replayed alone, a full sync resolves it.
+    pub source_id: Option<String>,
+    /// Why: a stable code.
+    pub code: String,
+    /// The field at fault, by name.
+    pub field: Option<String>,
+    /// When it was recorded.
+    pub recorded_at: Timestamp,
+    /// Set while a replay is asked for and not yet done.
+    pub replay_requested_at: Option<Timestamp>,
+    /// The record; empty when it was withheld or has aged.
+    pub payload: Vec<u8>,
+    /// `served`: as the source served it; `staged`: one staged record (`model::batch`); `withheld`, `expired`: not kept.
+    pub payload_form: String,
+}
+
+/// A dead letter to be read back from the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replay {
+    /// Its version number.
+    pub observed_seq: i64,
+    /// The table it was meant for.
+    pub entity: Entity,
+    /// The vendor's id.
+    pub source_id: String,
+}
+
+/// What a full load's sweep of one stream is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SweepScope {
+    /// Live rows of the stream.
+    pub live: u64,
+    /// Those of them that the load did not see.
+    pub unseen: u64,
+}
+
+/// What the loads found out about the connector's completeness; in its state row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Findings {
+    /// When the source last counted.
+    #[serde(default)]
+    pub counted_at: Option<Timestamp>,
+    /// By stream, what it counted and what is here.
+    #[serde(default)]
+    pub counts: BTreeMap<String, StreamCount>,
+    /// By stream, sweeps that the last full load did not dare (R6).
+    #[serde(default)]
+    pub refused_sweeps: BTreeMap<String, RefusedSweep>,
+}
+
+/// A stream's count at the source, beside ours, for records created before the load's upper bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamCount {
+    /// Records at the source.
+    pub source: u64,
+    /// Live rows here.
+    pub rows: u64,
+    /// Dead letters without a live row.
+    pub dead_letters: u64,
+    /// How many counts in a row did not agree.
+    pub mismatches: u32,
+}
+
+/// How long what is only of use for a while is kept. `None` = for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Rows of ended runs and their dead-letter entries, in days; a connector's newest run always stays.
+    pub runs_days: Option<u32>,
+    /// Payloads of dead letters, in days; the letters themselves stay until they are resolved or discarded.
+    pub dead_letter_payloads_days: Option<u32>,
+    /// Tombstones, in days since the deletion.
+    pub tombstones_days: Option<u32>,
+}
+
+/// What ageing removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Aged {
+    /// Run rows.
+    pub runs: u64,
+    /// Payloads of dead letters.
+    pub payloads: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+    /// Staged batches that nobody will apply, and records of applied ones.
+    pub batches: u64,
+}
+
+/// Whom to erase: the records of a tenant with this e-mail address, or with this id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Person {
+    /// Contacts, leads and owners with this address, whatever its case.
+    Email(String),
+    /// One contact, lead or owner of one connector.
+    Record {
+        /// Its connector.
+        connector_id: ConnectorId,
+        /// Its table.
+        entity: Entity,
+        /// The vendor's id.
+        source_id: String,
+    },
+}
+
+/// What erasing removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Erased {
+    /// Contacts, leads and owners, tombstones included.
+    pub records: u64,
+    /// Activities whose text was emptied because they are linked to one of those records.
+    pub activities: u64,
+    /// Dead letters about them.
+    pub dead_letters: u64,
+    /// Staged batches of the tenant: all of them, because they cannot be searched. Their runs read the pages again.
+    pub staged_batches: u64,
 }
 
 /// Answer to a connector's projection.
@@ -136,6 +306,9 @@ pub struct HandledToken {
     pub token: String,
     /// When it was recorded.
     pub at: Timestamp,
+    /// What it did, where that is known at once: `17 dead letters marked`, `PositionChanged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
 }
 
 /// A projected connector, for compare and sweep.
@@ -178,6 +351,10 @@ pub struct ConnectorStatusRow {
     pub last_success_at: Option<Timestamp>,
     /// Records kept as dead letters now.
     pub dead_letters: i64,
+    /// Position of the next commit: moves with every batch.
+    pub position: i64,
+    /// Counts and sweeps.
+    pub findings: Findings,
     /// When this row last changed.
     pub updated_at: Timestamp,
 }
@@ -264,6 +441,12 @@ pub struct ConnectorRecord {
     pub load: Option<Load>,
     /// Number of the last full load.
     pub generation: i64,
+    /// A time range to be read again by the next load.
+    pub resync: Option<Window>,
+    /// The next sweep may delete however much it finds.
+    pub sweep_confirmed: bool,
+    /// Counts and sweeps.
+    pub findings: Findings,
 }
 
 /// Who holds a lease.

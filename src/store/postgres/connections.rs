@@ -15,7 +15,8 @@ use crate::{
 };
 
 const READ: &str = "SELECT c.uid, c.desired_state, c.revision, c.config, k.key_id, k.ciphertext, k.digest, k.revision,
-        c.connection_status, c.account_id, s.cursor, s.load, s.generation
+        c.connection_status, c.account_id, s.cursor, s.load, s.generation, s.resync, coalesce(s.sweep_confirmed, false),
+        s.findings
     FROM gtm.connector AS c
     LEFT JOIN gtm.credential AS k ON k.tenant_id = c.tenant_id AND k.connector_id = c.connector_id
     LEFT JOIN gtm.sync_state AS s
@@ -49,6 +50,9 @@ pub(super) async fn find(
         cursor: row.try_get::<_, Option<Json<_>>>(10)?.map(|cursor| cursor.0).unwrap_or_default(),
         load: row.try_get::<_, Option<Json<_>>>(11)?.map(|load| load.0),
         generation: row.try_get::<_, Option<i64>>(12)?.unwrap_or(0),
+        resync: row.try_get::<_, Option<Json<_>>>(13)?.map(|window| window.0),
+        sweep_confirmed: row.try_get(14)?,
+        findings: row.try_get::<_, Option<Json<_>>>(15)?.map(|findings| findings.0).unwrap_or_default(),
     }))
 }
 

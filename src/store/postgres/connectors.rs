@@ -1,18 +1,14 @@
-//! Connectors as the operator projects them: spec, base credential and verbs as one revision (R29).
-//! What workers read and record of them is in `connections.rs`.
-
-use std::collections::BTreeMap;
+//! Connectors as the operator projects them: spec and base credential as one revision (R29), wishes in the same
+//! transaction (`wishes.rs`). What workers read and record of them is in `connections.rs`.
 
 use deadpool_postgres::{GenericClient, Transaction};
-use jiff::Timestamp;
 use tokio_postgres::{Row, types::Json};
 
-use super::{fault::Fault, query};
+use super::{fault::Fault, query, wishes};
 use crate::{
     ids::{ConnectorId, TenantId, joined},
-    model::cursor::Cursor,
     store::{
-        ConnectorAnswer, ConnectorProjection, HandledToken, Owner, ProjectedConnector, RunOutcome, Verb,
+        ConnectorAnswer, ConnectorProjection, Owner, ProjectedConnector,
         projection::StoredProjection,
         stored::{from_name, name},
     },
@@ -95,15 +91,12 @@ pub(super) async fn put(
             WHERE tenant_id = $1 AND connector_id = $2";
         query::execute(transaction, PENDING, &[&tenant.as_str(), &connector.as_str()]).await?;
     }
-    let fresh_tokens = put_tokens(transaction, projection, known).await?;
-    if fresh_tokens.contains_key(&Verb::ResetCursor) {
-        reset_cursor(transaction, tenant, connector).await?;
-    }
+    let fresh_tokens = wishes::put(transaction, projection, known).await?;
     Ok(ConnectorAnswer {
         revision,
         credential_revision: credential.revision,
         fresh_tokens,
-        handled: handled(transaction, tenant, connector).await?,
+        handled: wishes::handled(transaction, tenant, connector).await?,
         name_taken: false,
     })
 }
@@ -164,66 +157,6 @@ async fn put_credential(
         query::execute(transaction, statement, &[&tenant, &connector]).await?;
     }
     Ok(CredentialPut { revision, changed: true })
-}
-
-async fn handled(
-    client: &impl GenericClient,
-    tenant: &TenantId,
-    connector: &ConnectorId,
-) -> Result<BTreeMap<Verb, HandledToken>, Fault> {
-    const HANDLED: &str =
-        "SELECT verb, token, handled_at FROM gtm.handled_token WHERE tenant_id = $1 AND connector_id = $2";
-    let rows = query::rows(client, HANDLED, &[&tenant.as_str(), &connector.as_str()]).await?;
-    let read = |row: &Row| {
-        Ok((from_name("verb", row.try_get(0)?)?, HandledToken { token: row.try_get(1)?, at: row.try_get(2)? }))
-    };
-    rows.iter().map(read).collect()
-}
-
-/// Records tokens that differ from the last handled ones; they are fresh unless this life of the CR is new (R8).
-async fn put_tokens(
-    transaction: &Transaction<'_>,
-    projection: &ConnectorProjection,
-    known: bool,
-) -> Result<BTreeMap<Verb, HandledToken>, Fault> {
-    const PUT: &str = "INSERT INTO gtm.handled_token (tenant_id, connector_id, verb, token, handled_at)
-        VALUES ($1, $2, $3, $4, now())
-        ON CONFLICT (tenant_id, connector_id, verb) DO UPDATE SET token = excluded.token,
-            handled_at = excluded.handled_at
-        RETURNING handled_at";
-    let (tenant, connector) = (&projection.tenant_id, &projection.connector_id);
-    let before = handled(transaction, tenant, connector).await?;
-    let mut fresh = BTreeMap::new();
-    for (&verb, token) in &projection.tokens {
-        if token.is_empty() || before.get(&verb).is_some_and(|last| &last.token == token) {
-            continue;
-        }
-        let values: query::Values<'_> = &[&tenant.as_str(), &connector.as_str(), &name(&verb), token];
-        let recorded: Option<Timestamp> =
-            query::row(transaction, PUT, values).await?.map(|row| row.try_get(0)).transpose()?;
-        if let Some(at) = recorded.filter(|_| known) {
-            fresh.insert(verb, HandledToken { token: token.clone(), at });
-        }
-    }
-    Ok(fresh)
-}
-
-/// Forgets cursor, load and account binding, and takes the lease from a run that would write them again.
-async fn reset_cursor(transaction: &Transaction<'_>, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Fault> {
-    const END_RUN: &str = "UPDATE gtm.run SET finished_at = now(), outcome = $3, error = 'CursorReset', parked = NULL
-        WHERE tenant_id = $1 AND connector_id = $2 AND finished_at IS NULL";
-    const DROP_STAGED: &str = "DELETE FROM gtm.staged_batch WHERE tenant_id = $1 AND connector_id = $2";
-    const FORGET: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, load = NULL, cursor = $3,
-            updated_at = clock_timestamp()
-        WHERE tenant_id = $1 AND connector_id = $2";
-    const UNBIND: &str = "UPDATE gtm.connector SET account_id = NULL, updated_at = clock_timestamp()
-        WHERE tenant_id = $1 AND connector_id = $2";
-    let (tenant, connector) = (tenant.as_str(), connector.as_str());
-    query::execute(transaction, END_RUN, &[&tenant, &connector, &name(&RunOutcome::Failed)]).await?;
-    query::execute(transaction, DROP_STAGED, &[&tenant, &connector]).await?;
-    query::execute(transaction, FORGET, &[&tenant, &connector, &Json(Cursor::default())]).await?;
-    query::execute(transaction, UNBIND, &[&tenant, &connector]).await?;
-    Ok(())
 }
 
 /// `Store::remove_connector`.

@@ -122,6 +122,12 @@ fn put_cell(bytes: &mut Vec<u8>, cell: &Cell<'_>) {
     }
 }
 
+/// A line of one text column.
+pub(super) fn put_line(bytes: &mut Vec<u8>, text: &str) {
+    put_text(bytes, text);
+    bytes.push(b'\n');
+}
+
 /// COPY's text format: backslash, tab, newline and carriage return are escaped, all else stands for itself.
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();

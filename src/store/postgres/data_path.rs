@@ -19,7 +19,8 @@ use crate::{
     store::{
         Applied, Error, NewStaged,
         held::{Held, Recorded},
-        incoming::{DeadLetter, Incoming, Item, StagedRow, whole_batch},
+        incoming::{DeadLetter, Incoming, Item, StagedRow, observed_seq, whole_batch},
+        record_ids::{self, RecordIds},
         tally::Tally,
     },
 };
@@ -80,12 +81,13 @@ pub(super) async fn apply(
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED).await?;
     let incoming = Incoming::open(lease.run_no, &staged)?;
     let mut commit = Commit::new(transaction, lease, held, &staged).await?;
-    let (buffers, mut letters) = commit.sort(&incoming).await?;
+    let Sorted { buffers, mut letters, ids } = commit.sort(&incoming).await?;
     let merged = merge(transaction, &commit.origin(), &buffers).await?;
     commit.tally.written(merged.written);
     for Refused { observed_seq, code, field } in merged.refused {
         letters.push(incoming.change(observed_seq)?.refused(code, field));
     }
+    commit.note(&ids, &staged).await?;
     commit.keep(&letters).await?;
     commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
     Ok(recorded.before(commit.fence(&staged, ATTEMPTED).await?))
@@ -108,7 +110,13 @@ pub(super) async fn dead_letter(
     let staged = read_staged(transaction, lease, batches, ATTEMPTED).await?;
     let opened = Incoming::open(lease.run_no, &staged);
     let mut commit = Commit::new(transaction, lease, held, &staged).await?;
-    commit.keep(&whole_batch(&opened, &staged[0], lease.run_no)).await?;
+    let letters = whole_batch(&opened, &staged[0], lease.run_no);
+    let mut ids = RecordIds::default();
+    for letter in &letters {
+        letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, id));
+    }
+    commit.note(&ids, &staged).await?;
+    commit.keep(&letters).await?;
     commit.tally.give_up(u64::try_from(staged[0].record_count).unwrap_or(0), error);
     commit.fence(&staged, ATTEMPTED).await
 }
@@ -168,6 +176,16 @@ async fn read_staged(
     }
 }
 
+/// The records of a commit, sorted.
+struct Sorted<'b> {
+    /// Rows and tombstones by entity.
+    buffers: Vec<CopyBuffer<'b>>,
+    /// Rejected ones.
+    letters: Vec<DeadLetter<'b>>,
+    /// Everybody's ids, where somebody asks for them.
+    ids: RecordIds<'b>,
+}
+
 /// A commit in the making: what was counted and kept so far.
 struct Commit<'a> {
     transaction: &'a Transaction<'a>,
@@ -221,13 +239,16 @@ impl<'a> Commit<'a> {
     }
 
     /// Counts every record and sorts it into the buffer of its entity or among the dead letters.
-    async fn sort<'b>(&mut self, incoming: &'b Incoming) -> Result<(Vec<CopyBuffer<'b>>, Vec<DeadLetter<'b>>), Fault> {
-        let (mut buffers, mut letters) = (BTreeMap::new(), Vec::new());
+    async fn sort<'b>(&mut self, incoming: &'b Incoming) -> Result<Sorted<'b>, Fault> {
+        let (mut buffers, mut letters, mut ids) = (BTreeMap::new(), Vec::new(), RecordIds::default());
+        let wants_ids = self.held.keeps_seen() || self.held.dead_letters > 0;
         for (count, item) in (1_usize..).zip(incoming.records()) {
             if count.is_multiple_of(RECORDS_A_TURN) {
                 tokio::task::yield_now().await;
             }
-            match item? {
+            let item = item?;
+            item.record().filter(|_| wants_ids).into_iter().for_each(|(entity, id)| ids.add(entity, id));
+            match item {
                 Item::Change(change) => {
                     self.tally.record(change.batch);
                     let entity = change.row.entity;
@@ -239,7 +260,32 @@ impl<'a> Commit<'a> {
                 }
             }
         }
-        Ok((buffers.into_values().collect(), letters))
+        Ok(Sorted { buffers: buffers.into_values().collect(), letters, ids })
+    }
+
+    /// Keeps the ids for the load's sweep, and resolves older dead letters of these records: what was served anew has
+    /// landed, or gets a newer letter.
+    async fn note(&mut self, ids: &RecordIds<'_>, staged: &[StagedRow]) -> Result<(), Fault> {
+        const SEEN: &str = "INSERT INTO gtm.seen_batch (tenant_id, connector_id, seq, entity, ids)
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, connector_id, seq, entity) DO NOTHING";
+        const RESOLVE: &str = "DELETE FROM gtm.dead_letter WHERE tenant_id = $1 AND connector_id = $2 AND entity = $3
+            AND source_id = ANY($4) AND observed_seq < $5 AND account_id = $6";
+        let [tenant, connector, _] = lease_key(self.lease);
+        let first = staged.first().map_or(0, |row| row.seq);
+        for (entity, some) in ids.iter() {
+            if self.held.keeps_seen() {
+                let packed = record_ids::pack(some);
+                query::execute(self.transaction, SEEN, &[&tenant, &connector, &first, &entity.table(), &packed]).await?;
+            }
+            if self.held.dead_letters > 0 {
+                let older_than = observed_seq(self.lease.run_no, first, 0);
+                let values: query::Values<'_> =
+                    &[&tenant, &connector, &entity.table(), &some, &older_than, &self.held.account_id];
+                let resolved = query::execute(self.transaction, RESOLVE, values).await?;
+                self.letters -= i64::try_from(resolved).unwrap_or(i64::MAX);
+            }
+        }
+        Ok(())
     }
 
     async fn keep(&mut self, letters: &[DeadLetter<'_>]) -> Result<(), Fault> {

@@ -1,10 +1,12 @@
 //! The lease of a connector and the run row that goes with it: taken, read, parked, finished (R1, R12).
 //! Locks are taken in one order everywhere: connector, run, staged batches, sync_state last; so nobody deadlocks.
 
+use std::collections::BTreeMap;
+
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::{Row, types::Json};
 
-use super::{fault::Fault, query};
+use super::{fault::Fault, query, sweep};
 use crate::{
     contract::{
         activities::{Lease, Parked},
@@ -15,6 +17,7 @@ use crate::{
     store::{
         Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary,
         held::Held,
+        incoming::first_observed,
         projection::keep_account,
         stored::{KEPT_HOURS, name},
     },
@@ -30,7 +33,8 @@ macro_rules! running {
 pub(super) use running;
 
 const HELD: &str = concat!(
-    "SELECT s.account_id, s.workflow_id, s.next_seq, r.first_seq, s.load, s.cursor, s.generation, c.config, r.stats, ",
+    "SELECT s.account_id, s.workflow_id, s.next_seq, r.first_seq, s.load, s.cursor, s.generation, c.config, r.stats,
+        s.dead_letters, s.findings, ",
     running!(),
     " FROM gtm.sync_state AS s
     JOIN gtm.connector AS c ON c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id
@@ -57,7 +61,9 @@ async fn find_held(client: &impl GenericClient, lease: &Lease) -> Result<Option<
         generation: row.try_get(6)?,
         config: row.try_get::<_, Json<_>>(7)?.0,
         stats: row.try_get::<_, Json<_>>(8)?.0,
-        running: row.try_get(9)?,
+        dead_letters: row.try_get(9)?,
+        findings: row.try_get::<_, Json<_>>(10)?.0,
+        running: row.try_get(11)?,
     }))
 }
 
@@ -86,7 +92,10 @@ pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) 
     if former.as_ref().map(|holder| &holder.epoch) != request.expected_epoch.as_ref() {
         return Err(Error::StaleRun { attempted: ATTEMPTED }.into());
     }
-    let (run_no, next_seq) = place(transaction, request).await?;
+    let Place { run_no, next_seq, idle } = place(transaction, request).await?;
+    if idle || request.restart_load {
+        sweep::forget(transaction, request.tenant_id.as_str(), request.connector_id.as_str()).await?;
+    }
     if let Some(former) = former.filter(|former| former.workflow_id != request.workflow_id) {
         close_former(transaction, request, &former).await?;
     }
@@ -125,20 +134,31 @@ async fn bind_account(transaction: &Transaction<'_>, request: &LeaseRequest) -> 
     Ok(())
 }
 
-/// The new run's number and the position at which it goes on; makes the account's state row if it is missing.
-async fn place(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<(i64, i64), Fault> {
+/// Where a new run begins.
+struct Place {
+    /// Its number.
+    run_no: i64,
+    /// Position of its first commit.
+    next_seq: i64,
+    /// No load is in progress.
+    idle: bool,
+}
+
+/// Finds the place of a new run; makes the account's state row if it is missing.
+async fn place(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<Place, Fault> {
     const BEGIN: &str = "INSERT INTO gtm.sync_state (tenant_id, connector_id, account_id, run_no, next_seq, cursor,
             generation, dead_letters, updated_at)
         VALUES ($1, $2, $3, 0, 0, $4, 0, 0, clock_timestamp())
         ON CONFLICT (tenant_id, connector_id, account_id) DO NOTHING";
-    const PLACE: &str = "SELECT max(run_no) + 1, max(next_seq) FILTER (WHERE account_id = $3) FROM gtm.sync_state
-        WHERE tenant_id = $1 AND connector_id = $2";
+    const PLACE: &str = "SELECT max(run_no) + 1, max(next_seq) FILTER (WHERE account_id = $3),
+            bool_and(load IS NULL) FILTER (WHERE account_id = $3)
+        FROM gtm.sync_state WHERE tenant_id = $1 AND connector_id = $2";
     let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
     let empty = Json(Cursor::default());
     query::execute(transaction, BEGIN, &[&tenant, &connector, &request.account_id, &empty]).await?;
     let row = query::row(transaction, PLACE, &[&tenant, &connector, &request.account_id]).await?;
     let row = row.ok_or(Error::Unreadable { what: "sync state" })?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+    Ok(Place { run_no: row.try_get(0)?, next_seq: row.try_get(1)?, idle: row.try_get(2)? })
 }
 
 async fn close_former(
@@ -211,6 +231,7 @@ async fn write_state(
             load = CASE WHEN $8 THEN $9 ELSE coalesce(load, $9) END, updated_at = clock_timestamp()
         WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3 AND next_seq = $10
             AND epoch IS NOT DISTINCT FROM $11";
+    let load = Load { first_observed: first_observed(lease.run_no), ..request.load.clone() };
     let values: query::Values<'_> = &[
         &request.tenant_id.as_str(),
         &request.connector_id.as_str(),
@@ -220,7 +241,7 @@ async fn write_state(
         &request.uid,
         &lease.run_no,
         &request.restart_load,
-        &Json(&request.load),
+        &Json(&load),
         &next_seq,
         &request.expected_epoch,
     ];
@@ -233,9 +254,17 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
     let Some(held) = find_held(transaction, lease).await? else {
         return recorded_end(transaction, lease).await?.ok_or(Fault::Store(Error::StaleRun { attempted: ATTEMPTED }));
     };
-    let next_seq = held.next_seq;
-    let ended = held.end(end)?;
     let [tenant, connector, epoch] = lease_key(lease);
+    let (mut counted, mut swept, mut window) = (BTreeMap::new(), false, None);
+    if let Some(load) = held.completes(end) {
+        (swept, window) = (load.full, load.window.map(Json));
+        counted = sweep::count(transaction, lease, load).await?;
+        sweep::end_load(transaction, lease, &held.account_id, load).await?;
+    }
+    let now = query::row(transaction, "SELECT now()", &[]).await?;
+    let now = now.ok_or(Error::Unreadable { what: "time" })?.try_get(0)?;
+    let next_seq = held.next_seq;
+    let ended = held.end(end, &counted, now)?;
     let values: query::Values<'_> = &[
         &tenant,
         &connector,
@@ -250,7 +279,9 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
     const DROP_STAGED: &str = "DELETE FROM gtm.staged_batch WHERE tenant_id = $1 AND connector_id = $2";
     query::execute(transaction, DROP_STAGED, &[&tenant, &connector]).await?;
     let (load, cursor) = (ended.load.as_ref().map(Json::<&Load>), Json(&ended.cursor));
-    let values: query::Values<'_> = &[&tenant, &connector, &epoch, &next_seq, &load, &cursor, &ended.generation];
+    let findings = Json(&ended.findings);
+    let values: query::Values<'_> =
+        &[&tenant, &connector, &epoch, &next_seq, &load, &cursor, &ended.generation, &findings, &swept, &window];
     let released = query::execute(transaction, RELEASE, values).await?;
     if released == 0 { Err(Error::StaleRun { attempted: ATTEMPTED }.into()) } else { Ok(ended.summary) }
 }
@@ -260,8 +291,11 @@ const END_RUN: &str = "UPDATE gtm.run SET finished_at = now(), finished_epoch = 
     WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3";
 
 // A run without a load left is a completed one.
-const RELEASE: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, load = $5::jsonb, cursor = $6,
-        generation = $7, last_success_at = CASE WHEN $5::jsonb IS NULL THEN now() ELSE last_success_at END,
+const RELEASE: &str = "UPDATE gtm.sync_state AS s SET epoch = NULL, workflow_id = NULL, load = $5::jsonb, cursor = $6,
+        generation = $7, findings = $8, sweep_confirmed = sweep_confirmed AND NOT $9, resync = nullif(resync, $10),
+        dead_letters = (SELECT count(*) FROM gtm.dead_letter AS d WHERE d.tenant_id = s.tenant_id
+            AND d.connector_id = s.connector_id AND d.account_id = s.account_id),
+        last_success_at = CASE WHEN $5::jsonb IS NULL THEN now() ELSE last_success_at END,
         updated_at = clock_timestamp()
     WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3 AND next_seq = $4";
 

@@ -8,22 +8,26 @@ mod copy;
 mod data_path;
 mod fault;
 mod lease;
+mod letters;
+mod life;
 mod merge;
 mod migrate;
 mod pool;
 mod query;
 mod statuses;
+mod sweep;
 mod tenants;
 mod tokens;
+mod wishes;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool};
 use jiff::Timestamp;
 
 use super::{
-    Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
-    ConnectorRecord, Error, LeaseGranted, LeaseHolder, LeaseRequest, NewStaged, Owner, ProjectedConnector, RunEnd,
-    RunSummary, StatusPage, Store, SyncState, TenantListing, TenantProjection,
+    Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
+    ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest, LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Replay, Retention, RunEnd,
+    RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
 };
 use crate::{
     contract::{
@@ -32,7 +36,7 @@ use crate::{
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
     ids::{ConnectorId, TenantId},
-    model::cursor::Load,
+    model::{cursor::Load, entity::Entity},
 };
 use fault::Fault;
 
@@ -235,6 +239,44 @@ impl Store for PostgresStore {
 
     async fn failed_records(&self, lease: &Lease, limit: usize) -> Result<Vec<FailedRecord>, Error> {
         read!(self, "read failed records", |client| lease::failed_records(client, lease, limit))
+    }
+
+    async fn replays(&self, lease: &Lease, after: i64, limit: usize) -> Result<Vec<Replay>, Error> {
+        read!(self, "list replays", |client| letters::replays(client, lease, after, limit))
+    }
+
+    async fn begin_sweep(&self, lease: &Lease, entity: Entity, id_prefix: &str) -> Result<SweepScope, Error> {
+        transact!(self, "begin a sweep", |transaction| sweep::begin(&transaction, lease, entity, id_prefix))
+    }
+
+    async fn unseen(
+        &self,
+        lease: &Lease,
+        entity: Entity,
+        id_prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Error> {
+        read!(self, "sweep", |client| sweep::unseen(client, lease, entity, id_prefix, after, limit))
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        connector: &ConnectorId,
+        selection: &LetterSelection,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRow>, Error> {
+        read!(self, "list dead letters", |client| letters::list(client, tenant, connector, selection, after, limit))
+    }
+
+    async fn age(&self, retention: &Retention) -> Result<Aged, Error> {
+        transact!(self, "remove aged rows", |transaction| life::age(&transaction, retention))
+    }
+
+    async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error> {
+        transact!(self, "erase a person", |transaction| life::erase(&transaction, tenant, person))
     }
 
     async fn take_budget(&self, key: &BudgetKey, limit: &BudgetLimit, want: u32) -> Result<BudgetGrant, Error> {

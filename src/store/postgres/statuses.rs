@@ -11,7 +11,7 @@ const CHANGED: &str = "SELECT c.tenant_id, c.connector_id, c.connection_status, 
         c.connection_checked_at, c.account_id, s.cursor, a.last_success_at, a.dead_letters,
         greatest(c.updated_at, s.updated_at),
         r.workflow_id, r.run_no, r.full_sync, r.started_at, r.finished_at, r.outcome, r.error, r.entity_type, r.stats,
-        r.parked
+        r.parked, s.next_seq, s.findings
     FROM gtm.connector AS c
     LEFT JOIN gtm.sync_state AS s
         ON s.tenant_id = c.tenant_id AND s.connector_id = c.connector_id AND s.account_id = c.account_id
@@ -38,6 +38,8 @@ fn read(row: &Row) -> Result<ConnectorStatusRow, Fault> {
         last_success_at: row.try_get(7)?,
         dead_letters: row.try_get(8)?,
         updated_at: row.try_get(9)?,
+        position: row.try_get::<_, Option<i64>>(20)?.unwrap_or(0),
+        findings: row.try_get::<_, Option<Json<_>>>(21)?.map(|findings| findings.0).unwrap_or_default(),
         last_run: match row.try_get::<_, Option<String>>(10)? {
             Some(workflow_id) => Some(read_run(row, workflow_id)?),
             None => None,

@@ -1,21 +1,16 @@
-//! Connectors as the operator projects them: spec, base credential and verbs as one revision (R29).
-//! What workers read and record of them is in `connections.rs`.
-
-use std::collections::BTreeMap;
+//! Connectors as the operator projects them: spec and base credential as one revision (R29), wishes in the same
+//! transaction (`wishes.rs`). What workers read and record of them is in `connections.rs`.
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use super::{
     fault::Fault,
     values::{At, Document, Name},
+    wishes,
 };
 use crate::{
     ids::{ConnectorId, TenantId, joined},
-    model::cursor::Cursor,
-    store::{
-        ConnectorAnswer, ConnectorProjection, HandledToken, Owner, ProjectedConnector, RunOutcome, Verb,
-        projection::StoredProjection,
-    },
+    store::{ConnectorAnswer, ConnectorProjection, Owner, ProjectedConnector, projection::StoredProjection},
 };
 
 const FIND: &str = "SELECT cluster_id, namespace, name, uid, generation, desired_state, config, own_schedule, revision,
@@ -68,15 +63,12 @@ pub(super) fn put(transaction: &Transaction<'_>, projection: &ConnectorProjectio
     if credential.changed {
         reset_connection(transaction, tenant, connector)?;
     }
-    let fresh_tokens = put_tokens(transaction, projection, known, now)?;
-    if fresh_tokens.contains_key(&Verb::ResetCursor) {
-        reset_cursor(transaction, tenant, connector, now)?;
-    }
+    let fresh_tokens = wishes::put(transaction, projection, known, now)?;
     Ok(ConnectorAnswer {
         revision,
         credential_revision: credential.revision,
         fresh_tokens,
-        handled: handled(transaction, tenant, connector)?,
+        handled: wishes::handled(transaction, tenant, connector)?,
         name_taken: false,
     })
 }
@@ -162,78 +154,6 @@ fn reset_connection(
              WHERE tenant_id = ?1 AND connector_id = ?2",
         )?
         .execute([tenant.as_str(), connector.as_str()])
-}
-
-fn handled(
-    transaction: &Transaction<'_>,
-    tenant: &TenantId,
-    connector: &ConnectorId,
-) -> rusqlite::Result<BTreeMap<Verb, HandledToken>> {
-    let mut statement = transaction.prepare_cached(
-        "SELECT verb, token, handled_at FROM handled_token WHERE tenant_id = ?1 AND connector_id = ?2",
-    )?;
-    let rows = statement.query_map([tenant.as_str(), connector.as_str()], |row| {
-        Ok((row.get::<_, Name<Verb>>(0)?.0, HandledToken { token: row.get(1)?, at: row.get::<_, At>(2)?.0 }))
-    })?;
-    rows.collect()
-}
-
-/// Records tokens that differ from the last handled ones; they are fresh unless this life of the CR is new (R8).
-fn put_tokens(
-    transaction: &Transaction<'_>,
-    projection: &ConnectorProjection,
-    known: bool,
-    now: At,
-) -> rusqlite::Result<BTreeMap<Verb, HandledToken>> {
-    let before = handled(transaction, &projection.tenant_id, &projection.connector_id)?;
-    let mut fresh = BTreeMap::new();
-    for (&verb, token) in &projection.tokens {
-        if token.is_empty() || before.get(&verb).is_some_and(|last| &last.token == token) {
-            continue;
-        }
-        transaction
-            .prepare_cached(
-                "INSERT INTO handled_token (tenant_id, connector_id, verb, token, handled_at) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (tenant_id, connector_id, verb) DO UPDATE SET token = excluded.token,
-                     handled_at = excluded.handled_at",
-            )?
-            .execute(params![projection.tenant_id.as_str(), projection.connector_id.as_str(), Name(verb), token, now])?;
-        if known {
-            fresh.insert(verb, HandledToken { token: token.clone(), at: now.0 });
-        }
-    }
-    Ok(fresh)
-}
-
-/// Forgets cursor, load and account binding, and takes the lease from a run that would write them again.
-fn reset_cursor(
-    transaction: &Transaction<'_>,
-    tenant: &TenantId,
-    connector: &ConnectorId,
-    now: At,
-) -> rusqlite::Result<()> {
-    let (tenant, connector) = (tenant.as_str(), connector.as_str());
-    transaction
-        .prepare_cached(
-            "UPDATE run SET finished_at = ?3, outcome = ?4, error = 'CursorReset', parked = NULL
-             WHERE tenant_id = ?1 AND connector_id = ?2 AND finished_at IS NULL",
-        )?
-        .execute(params![tenant, connector, now, Name(RunOutcome::Failed)])?;
-    transaction
-        .prepare_cached("DELETE FROM staged_batch WHERE tenant_id = ?1 AND connector_id = ?2")?
-        .execute([tenant, connector])?;
-    transaction
-        .prepare_cached(
-            "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, load = NULL, cursor = ?3, updated_at = ?4
-             WHERE tenant_id = ?1 AND connector_id = ?2",
-        )?
-        .execute(params![tenant, connector, Document(Cursor::default()), now])?;
-    transaction
-        .prepare_cached(
-            "UPDATE connector SET account_id = NULL, updated_at = ?3 WHERE tenant_id = ?1 AND connector_id = ?2",
-        )?
-        .execute(params![tenant, connector, now])?;
-    Ok(())
 }
 
 /// `Store::remove_connector`.

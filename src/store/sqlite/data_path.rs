@@ -1,5 +1,7 @@
 //! The data path: staging, the fenced commit of staged batches, and the dead letter of a whole one.
 
+use std::borrow::Cow;
+
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use super::{
@@ -14,7 +16,8 @@ use crate::{
     store::{
         Applied, Error, NewStaged,
         held::{Held, Recorded},
-        incoming::{Change, DeadLetter, Incoming, Item, StagedRow, whole_batch},
+        incoming::{Change, DeadLetter, Incoming, Item, StagedRow, observed_seq, whole_batch},
+        record_ids::{self, RecordIds},
         tally::Tally,
     },
 };
@@ -73,10 +76,13 @@ pub(super) fn apply(transaction: &Transaction<'_>, lease: &Lease, batches: &[Sta
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED)?;
     let incoming = Incoming::open(lease.run_no, &staged)?;
     let mut commit = Commit::new(transaction, lease, held, &staged);
-    let mut tombstones = Vec::new();
+    let wants_ids = commit.held.keeps_seen() || commit.held.dead_letters > 0;
+    let (mut tombstones, mut ids) = (Vec::new(), RecordIds::default());
     // Tombstones last: one that came before an older version of its record must not cost that version's values.
     for item in incoming.records() {
-        match item? {
+        let item = item?;
+        item.record().filter(|_| wants_ids).into_iter().for_each(|(entity, id)| ids.add(entity, id));
+        match item {
             Item::Change(change) if change.is_tombstone() => tombstones.push(change),
             Item::Change(change) => commit.write(change)?,
             Item::DeadLetter(letter) => {
@@ -88,6 +94,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, lease: &Lease, batches: &[Sta
     for change in tombstones {
         commit.write(change)?;
     }
+    commit.note(&ids, &staged)?;
     commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
     Ok(recorded.before(commit.fence(&staged, ATTEMPTED)?))
 }
@@ -109,9 +116,12 @@ pub(super) fn dead_letter(
     let staged = read_staged(transaction, lease, batches, ATTEMPTED)?;
     let opened = Incoming::open(lease.run_no, &staged);
     let mut commit = Commit::new(transaction, lease, held, &staged);
+    let mut ids = RecordIds::default();
     for letter in whole_batch(&opened, &staged[0], lease.run_no) {
+        letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, Cow::Owned(id.into_owned())));
         commit.keep(&letter)?;
     }
+    commit.note(&ids, &staged)?;
     commit.tally.give_up(u64::try_from(staged[0].record_count).unwrap_or(0), error);
     commit.fence(&staged, ATTEMPTED)
 }
@@ -227,6 +237,33 @@ impl<'a> Commit<'a> {
         ])?;
         self.letters += 1;
         self.tally.reject(letter);
+        Ok(())
+    }
+
+    /// Keeps the ids for the load's sweep, and resolves older dead letters of these records: what was served anew has
+    /// landed, or got a newer letter.
+    fn note(&mut self, ids: &RecordIds<'_>, staged: &[StagedRow]) -> rusqlite::Result<()> {
+        let [tenant, connector, _] = lease_key(self.lease);
+        let first = staged.first().map_or(0, |row| row.seq);
+        let older_than = observed_seq(self.lease.run_no, first, 0);
+        let mut resolve = self.transaction.prepare_cached(
+            "DELETE FROM dead_letter WHERE tenant_id = ?1 AND connector_id = ?2 AND entity = ?3 AND source_id = ?4
+                 AND observed_seq < ?5 AND account_id = ?6",
+        )?;
+        for (entity, some) in ids.iter() {
+            if self.held.keeps_seen() {
+                self.transaction
+                    .prepare_cached(
+                        "INSERT OR IGNORE INTO seen_batch (tenant_id, connector_id, seq, entity, ids)
+                         VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![tenant, connector, first, entity.table(), record_ids::pack(some)])?;
+            }
+            for id in some.iter().filter(|_| self.held.dead_letters > 0) {
+                let values = params![tenant, connector, entity.table(), id, older_than, self.held.account_id];
+                self.letters -= i64::try_from(resolve.execute(values)?).unwrap_or(i64::MAX);
+            }
+        }
         Ok(())
     }
 

@@ -1,9 +1,12 @@
 //! The lease of a connector and the run row that goes with it: taken, read, parked, finished (R1, R12).
 
+use std::collections::BTreeMap;
+
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use super::{
     fault::Fault,
+    sweep,
     values::{At, Document, Name},
 };
 use crate::{
@@ -15,7 +18,7 @@ use crate::{
     model::cursor::{Cursor, Load},
     store::{
         DesiredState, Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary, held::Held,
-        projection::keep_account, stored::KEPT_HOURS,
+        incoming::first_observed, projection::keep_account, stored::KEPT_HOURS,
     },
 };
 
@@ -29,7 +32,8 @@ macro_rules! running {
 pub(super) use running;
 
 const HELD: &str = concat!(
-    "SELECT s.account_id, s.workflow_id, s.next_seq, r.first_seq, s.load, s.cursor, s.generation, c.config, r.stats, ",
+    "SELECT s.account_id, s.workflow_id, s.next_seq, r.first_seq, s.load, s.cursor, s.generation, c.config, r.stats,
+        s.dead_letters, s.findings, ",
     running!(),
     " FROM sync_state AS s
     JOIN connector AS c ON c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id
@@ -55,7 +59,9 @@ fn find_held(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<O
             generation: row.get(6)?,
             config: row.get::<_, Document<_>>(7)?.0,
             stats: row.get::<_, Document<_>>(8)?.0,
-            running: row.get(9)?,
+            dead_letters: row.get(9)?,
+            findings: row.get::<_, Document<_>>(10)?.0,
+            running: row.get(11)?,
         })
     };
     transaction.prepare_cached(HELD)?.query_row(lease_key(lease), read).optional()
@@ -95,11 +101,15 @@ pub(super) fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Res
         close_former(transaction, request, &former, now)?;
     }
     drop_leftovers(transaction, tenant, connector, now)?;
-    let run_no = transaction
+    let (run_no, busy): (i64, bool) = transaction
         .prepare_cached(
-            "SELECT coalesce(max(run_no), 0) + 1 FROM sync_state WHERE tenant_id = ?1 AND connector_id = ?2",
+            "SELECT coalesce(max(run_no), 0) + 1, coalesce(max(load IS NOT NULL AND account_id = ?3), 0)
+             FROM sync_state WHERE tenant_id = ?1 AND connector_id = ?2",
         )?
-        .query_row([tenant, connector], |row| row.get(0))?;
+        .query_row([tenant, connector, &request.account_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if !busy || request.restart_load {
+        sweep::forget(transaction, tenant, connector)?;
+    }
     let lease = Lease {
         tenant_id: request.tenant_id.clone(),
         connector_id: request.connector_id.clone(),
@@ -174,6 +184,7 @@ const TAKE: &str =
     RETURNING next_seq";
 
 fn write_state(transaction: &Transaction<'_>, request: &LeaseRequest, lease: &Lease, now: At) -> rusqlite::Result<i64> {
+    let load = Load { first_observed: first_observed(lease.run_no), ..request.load.clone() };
     let values = params![
         request.tenant_id.as_str(),
         request.connector_id.as_str(),
@@ -182,7 +193,7 @@ fn write_state(transaction: &Transaction<'_>, request: &LeaseRequest, lease: &Le
         request.workflow_id,
         request.uid,
         lease.run_no,
-        Document(&request.load),
+        Document(&load),
         Document(Cursor::default()),
         now,
         request.restart_load
@@ -227,9 +238,15 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
     let Some(held) = find_held(transaction, lease)? else {
         return recorded_end(transaction, lease)?.ok_or(Fault::Store(Error::StaleRun { attempted: ATTEMPTED }));
     };
-    let ended = held.end(end)?;
     let now = At::now();
     let (tenant, connector) = (lease.tenant_id.as_str(), lease.connector_id.as_str());
+    let (mut counted, mut swept, mut window) = (BTreeMap::new(), false, None);
+    if let Some(load) = held.completes(end) {
+        (swept, window) = (load.full, load.window.map(Document));
+        counted = sweep::count(transaction, lease, load)?;
+        sweep::end_load(transaction, lease, &held.account_id, load)?;
+    }
+    let ended = held.end(end, &counted, now.0)?;
     transaction
         .prepare_cached(
             "UPDATE run SET finished_at = ?4, finished_epoch = ?5, outcome = ?6, error = ?7, end_seq = ?8,
@@ -253,8 +270,11 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
     let completed = (ended.load.is_none()).then_some(now);
     let released = transaction
         .prepare_cached(
-            "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, load = ?4, cursor = ?5, generation = ?6,
-                 last_success_at = coalesce(?7, last_success_at), updated_at = ?8
+            "UPDATE sync_state AS s SET epoch = NULL, workflow_id = NULL, load = ?4, cursor = ?5, generation = ?6,
+                 last_success_at = coalesce(?7, last_success_at), updated_at = ?8, findings = ?9,
+                 sweep_confirmed = sweep_confirmed AND NOT ?10, resync = nullif(resync, ?11),
+                 dead_letters = (SELECT count(*) FROM dead_letter AS d WHERE d.tenant_id = s.tenant_id
+                     AND d.connector_id = s.connector_id AND d.account_id = s.account_id)
              WHERE tenant_id = ?1 AND connector_id = ?2 AND epoch = ?3",
         )?
         .execute(params![
@@ -265,7 +285,10 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
             Document(&ended.cursor),
             ended.generation,
             completed,
-            now
+            now,
+            Document(&ended.findings),
+            swept,
+            window
         ])?;
     if released == 0 { Err(Error::StaleRun { attempted: ATTEMPTED }.into()) } else { Ok(ended.summary) }
 }

@@ -9,11 +9,15 @@ mod data_path;
 mod executor;
 mod fault;
 mod lease;
+mod letters;
+mod life;
 mod migrate;
 mod statuses;
+mod sweep;
 mod tenants;
 mod tokens;
 mod values;
+mod wishes;
 
 use std::path::PathBuf;
 
@@ -22,9 +26,9 @@ use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior};
 
 use super::{
-    Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
-    ConnectorRecord, Error, LeaseGranted, LeaseHolder, LeaseRequest, NewStaged, Owner, ProjectedConnector, RunEnd,
-    RunSummary, StatusPage, Store, SyncState, TenantListing, TenantProjection,
+    Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
+    ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest, LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Replay, Retention, RunEnd,
+    RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
 };
 use crate::{
     contract::{
@@ -33,7 +37,7 @@ use crate::{
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
     ids::{ConnectorId, TenantId},
-    model::cursor::Load,
+    model::{cursor::Load, entity::Entity},
 };
 use executor::Executor;
 
@@ -209,6 +213,52 @@ impl Store for SqliteStore {
     async fn failed_records(&self, lease: &Lease, limit: usize) -> Result<Vec<FailedRecord>, Error> {
         let lease = lease.clone();
         self.reader.transact("read failed records", move |tx| lease::failed_records(tx, &lease, limit)).await
+    }
+
+    async fn replays(&self, lease: &Lease, after: i64, limit: usize) -> Result<Vec<Replay>, Error> {
+        let lease = lease.clone();
+        self.reader.transact("list replays", move |tx| letters::replays(tx, &lease, after, limit)).await
+    }
+
+    async fn begin_sweep(&self, lease: &Lease, entity: Entity, id_prefix: &str) -> Result<SweepScope, Error> {
+        let (lease, id_prefix) = (lease.clone(), id_prefix.to_owned());
+        self.writer.transact("begin a sweep", move |tx| sweep::begin(tx, &lease, entity, &id_prefix)).await
+    }
+
+    async fn unseen(
+        &self,
+        lease: &Lease,
+        entity: Entity,
+        id_prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Error> {
+        let (lease, id_prefix, after) = (lease.clone(), id_prefix.to_owned(), after.map(str::to_owned));
+        let work = move |tx: &Transaction<'_>| sweep::unseen(tx, &lease, entity, &id_prefix, after.as_deref(), limit);
+        self.reader.transact("sweep", work).await
+    }
+
+    async fn dead_letters(
+        &self,
+        tenant: &TenantId,
+        connector: &ConnectorId,
+        selection: &LetterSelection,
+        after: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRow>, Error> {
+        let (tenant, connector, selection) = (tenant.clone(), connector.clone(), selection.clone());
+        let work = move |tx: &Transaction<'_>| letters::list(tx, &tenant, &connector, &selection, after, limit);
+        self.reader.transact("list dead letters", work).await
+    }
+
+    async fn age(&self, retention: &Retention) -> Result<Aged, Error> {
+        let retention = *retention;
+        self.writer.transact("remove aged rows", move |tx| life::age(tx, &retention)).await
+    }
+
+    async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error> {
+        let (tenant, person) = (tenant.clone(), person.clone());
+        self.writer.transact("erase a person", move |tx| life::erase(tx, &tenant, &person)).await
     }
 
     async fn take_budget(&self, key: &BudgetKey, limit: &BudgetLimit, want: u32) -> Result<BudgetGrant, Error> {

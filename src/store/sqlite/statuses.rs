@@ -20,7 +20,7 @@ const CHANGED: &str = "SELECT c.tenant_id, c.connector_id, c.connection_status, 
             WHERE a.tenant_id = c.tenant_id AND a.connector_id = c.connector_id),
         max(c.updated_at, coalesce(s.updated_at, '')),
         r.workflow_id, r.run_no, r.full_sync, r.started_at, r.finished_at, r.outcome, r.error, r.entity_type, r.stats,
-        r.parked
+        r.parked, s.next_seq, s.findings
     FROM connector AS c
     LEFT JOIN sync_state AS s
         ON s.tenant_id = c.tenant_id AND s.connector_id = c.connector_id AND s.account_id = c.account_id
@@ -43,6 +43,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ConnectorStatusRow> {
         cursor: row.get::<_, Option<Document<_>>>(6)?.map(|cursor| cursor.0).unwrap_or_default(),
         last_success_at: row.get::<_, Option<At>>(7)?.map(|at| at.0),
         dead_letters: row.get(8)?,
+        position: row.get::<_, Option<i64>>(20)?.unwrap_or(0),
+        findings: row.get::<_, Option<Document<_>>>(21)?.map(|findings| findings.0).unwrap_or_default(),
         updated_at: row.get::<_, At>(9)?.0,
         last_run: match row.get::<_, Option<String>>(10)? {
             Some(workflow_id) => Some(read_run(row, workflow_id)?),
