@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use super::{
@@ -24,6 +25,8 @@ use crate::{
     temporal::WorkflowState,
 };
 
+/// How often the source is asked how many records it has, where its counts agreed: each is a request a stream.
+const COUNT_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// Wait before a lease's holder is looked up again.
 const HOLDER_RECHECK: Duration = Duration::from_secs(30);
 
@@ -142,13 +145,8 @@ fn lease_request(
     full_sync: bool,
 ) -> LeaseRequest {
     let record = &opened.record;
-    let streams: Vec<&str> = opened.source.streams().iter().map(|stream| stream.name).collect();
-    // A load that is not what is wanted now: incremental where a full one is asked for, or of streams that nobody reads any more.
-    let useless = |load: &Load| {
-        let chosen = |name: &str| streams.contains(&name);
-        full_sync && !load.full || !load.streams.iter().skip(load.current).any(|stream| chosen(&stream.name))
-    };
-    let unfinished = record.load.as_ref().filter(|load| load.stream().is_some());
+    let full_sync = full_sync || forgotten_deletions(opened, account);
+    let unfinished = record.load.as_ref().filter(|load| load.task().is_some());
     LeaseRequest {
         tenant_id: input.tenant_id.clone(),
         connector_id: input.connector_id.clone(),
@@ -158,7 +156,37 @@ fn lease_request(
         full_sync,
         expected_epoch: former.map(|holder| holder.epoch),
         former_outcome: RunOutcome::Terminated,
-        load: Load::begin(&record.cursor, record.generation, full_sync, &streams, account.clock),
-        restart_load: unfinished.is_some_and(useless),
+        load: next_load(opened, account, full_sync),
+        restart_load: unfinished.is_some_and(|load| is_useless(load, opened, full_sync)),
     }
+}
+
+/// The load to begin where none is in progress.
+fn next_load(opened: &Opened, account: &Account, full_sync: bool) -> Load {
+    let (record, streams) = (&opened.record, opened.source.streams());
+    let mut load = match record.resync {
+        Some(window) if !full_sync => Load::reread(window, record.generation, streams, account.clock),
+        _ => Load::begin(&record.cursor, record.generation, full_sync, streams, account.clock),
+    };
+    let findings = &record.findings;
+    let differed = findings.counts.values().any(|count| count.mismatches > 0);
+    let counted_lately = findings.counted_at.is_some_and(|at| account.clock.duration_since(at) < COUNT_EVERY);
+    load.counting = load.window.is_none() && (full_sync || differed || !counted_lately);
+    load
+}
+
+/// A load that is not what is wanted now: incremental where a full one is asked for, or of streams that nobody reads any more.
+fn is_useless(load: &Load, opened: &Opened, full_sync: bool) -> bool {
+    let chosen = |name: &str| opened.source.streams().iter().any(|stream| stream.name == name);
+    let left = load.streams.get(load.current..).unwrap_or_default();
+    full_sync && !load.full || !left.is_empty() && !left.iter().any(|stream| chosen(&stream.name))
+}
+
+/// The last complete window is so long ago that the source may have forgotten deletions since: only a full sync with its
+/// sweep finds them (R48).
+fn forgotten_deletions(opened: &Opened, account: &Account) -> bool {
+    let horizon = SignedDuration::try_from(opened.source.tombstone_horizon() / 2).unwrap_or(SignedDuration::MAX);
+    let cursor = &opened.record.cursor.streams;
+    let oldest = opened.source.streams().iter().filter_map(|stream| cursor.get(stream.name)).min();
+    oldest.is_some_and(|&oldest| account.clock.duration_since(oldest) > horizon)
 }

@@ -6,6 +6,7 @@ mod attempt;
 mod authenticate;
 mod dispatcher;
 mod failure;
+mod gather;
 mod list_connected;
 mod sync_batch;
 mod update_sync_state;

@@ -1,6 +1,4 @@
-//! `syncBatch`: fetches pages, across streams while they are small (R39), and stages them as one batch.
-
-use std::time::Duration;
+//! `syncBatch`: gathers what the load does next (`gather.rs`) and stages it as one batch.
 
 use temporalio_sdk::activities::ActivityError;
 
@@ -9,12 +7,12 @@ use super::{
     attempt::Attempt,
     dispatcher::{self, Opened},
     failure,
+    gather::{Closed, Gathering, Stop},
 };
 use crate::{
-    clock, connectors,
-    connectors::Fetch,
+    connectors,
     contract::{
-        activities::{Lease, Parked, Staged, SyncBatchInput, SyncBatchResult},
+        activities::{Lease, Staged, SyncBatchInput, SyncBatchResult},
         failures,
         workflows::ConnectionStatus,
     },
@@ -22,23 +20,6 @@ use crate::{
     model::{batch::BatchWriter, cursor::Load},
     store::{ConnectionFound, NewStaged},
 };
-
-/// A batch is closed at this size before compression: with four fetched ahead about 32 MiB wait for a commit (R49).
-const MAX_BATCH_BYTES: usize = 8 << 20;
-/// A batch is closed after this long, so that a slow source still shows progress and an attempt stays far below its 5 min.
-const MAX_BATCH_TIME: Duration = Duration::from_secs(60);
-
-/// Why a batch was closed.
-enum Closed {
-    /// It is large enough, old enough, or the worker drains.
-    Full,
-    /// The load is complete.
-    LoadComplete,
-    /// The source asked to wait.
-    Parked(Parked),
-    /// The source failed after some pages: they are kept, the next batch meets the failure again.
-    Interrupted,
-}
 
 /// Reads from the batch's first position, always (R3): a retry fetches it anew under another staged id.
 ///
@@ -51,14 +32,15 @@ pub(super) async fn run(
 ) -> Result<SyncBatchResult, ActivityError> {
     let lease = &input.lease;
     let first = first_position(activities, attempt, input).await?;
-    let mut load = first.clone();
     let opened = dispatcher::open(activities, attempt, &lease.tenant_id, &lease.connector_id).await;
     let opened = opened.map_err(dispatcher::Refused::into_failure)?;
-    let mut batch = BatchWriter::default();
-    let closed = match gather(activities, attempt, &opened, &mut load, &mut batch).await {
+    let mut gathering = Gathering::new(activities, attempt, lease, &opened, first.clone());
+    let closed = match gathering.gather().await {
         Ok(closed) => closed,
-        Err(error) => return source_failed(activities, attempt, lease, &opened, error).await,
+        Err(Stop::Source(error)) => return source_failed(activities, attempt, lease, &opened, error).await,
+        Err(Stop::Store(error)) => return Err(failure::of_store(error)),
     };
+    let (load, batch) = gathering.into_parts();
     // Pages without a record of interest (an archive listed for its few news) move the position: that is kept, too.
     if let Closed::Parked(parked) = &closed
         && load == first
@@ -90,49 +72,6 @@ async fn first_position(
     Err(failure::failure_text(failures::STALE_RUN, text))
 }
 
-/// Fetches pages until the batch is closed.
-async fn gather(
-    activities: &Activities,
-    attempt: Attempt,
-    opened: &Opened,
-    load: &mut Load,
-    batch: &mut BatchWriter,
-) -> Result<Closed, connectors::Error> {
-    let batch_size = opened.record.config.batch_size;
-    let mut moved = false;
-    while let Some(stream) = load.stream() {
-        let full = batch.record_count() >= batch_size || batch.byte_count() >= MAX_BATCH_BYTES;
-        let late = attempt.elapsed() >= MAX_BATCH_TIME || *activities.draining.borrow();
-        if full || (late && moved) {
-            return Ok(Closed::Full);
-        }
-        let request =
-            Fetch { stream: &stream.name, lower: stream.lower, upper: load.upper, after: load.token.as_ref() };
-        match opened.source.fetch(request, batch).await {
-            Ok(page) => {
-                moved = true;
-                match page.next {
-                    Some(next) => load.token = Some(next),
-                    None => load.finish_stream(),
-                }
-            }
-            Err(error) => match error.class() {
-                Class::Invalid => {
-                    tracing::warn!(stream = stream.name, %error, "stream cannot be read, later streams go on");
-                    load.fail_stream(&error.to_string());
-                    moved = true;
-                }
-                Class::RateLimited(after) => {
-                    return Ok(Closed::Parked(Parked { until: clock::now() + after, reason: error.to_string() }));
-                }
-                _ if moved => return Ok(Closed::Interrupted),
-                _ => return Err(error),
-            },
-        }
-    }
-    Ok(Closed::LoadComplete)
-}
-
 async fn stage(
     activities: &Activities,
     attempt: Attempt,
@@ -159,6 +98,7 @@ async fn stage(
         bytes: staged.payload.len() as u64,
         entity_type: staged.entity_type,
         last,
+        barrier: matches!(closed, Closed::Barrier),
         parked: match closed {
             Closed::Parked(parked) => Some(parked),
             _ => None,

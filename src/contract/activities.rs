@@ -120,6 +120,9 @@ pub struct Staged {
     pub entity_type: String,
     /// No batch follows: the load is complete after this one.
     pub last: bool,
+    /// The next batch must not be fetched before this one is applied: it looks at what the load has brought (R6).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub barrier: bool,
     /// The source asked to slow down after this batch: wait before the next (R41: a smaller batch, no attempt burnt).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked: Option<Parked>,

@@ -29,6 +29,14 @@ pub struct ConnectorConfig {
     pub quota_reserve_percent: u8,
     /// Share of a run's records, in percent, that may be rejected before the run fails instead of dead-lettering a whole CRM.
     pub max_rejected_percent: u8,
+    /// Share of a stream's live rows, in percent, that the sweep of a full sync may delete without a confirmation (R6).
+    #[serde(default = "default_max_swept_percent")]
+    pub max_swept_percent: u8,
+}
+
+/// As the Connector's default: more than a tenth of a CRM does not vanish unnoticed (R6).
+fn default_max_swept_percent() -> u8 {
+    10
 }
 
 /// The tagged union of systems: `{"type":"hubspot", …}`.

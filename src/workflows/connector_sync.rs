@@ -100,6 +100,8 @@ struct Session {
     fetched_all: bool,
     /// The source asked to wait.
     parked: Option<Parked>,
+    /// The next batch looks at what was applied: everything staged goes first.
+    barrier: bool,
     stats: SyncStats,
     /// Something was committed in this session.
     progressed: bool,
@@ -116,6 +118,7 @@ impl Session {
             after: None,
             fetched_all: false,
             parked: None,
+            barrier: false,
             stats: SyncStats::default(),
             progressed: false,
         }
@@ -137,9 +140,10 @@ impl Session {
             if let Some(parked) = self.parked.take_if(|_| drained) {
                 return Ok(End::Parked(parked));
             }
-            if drained && self.ctx.history_length() > MAX_HISTORY_EVENTS {
+            if drained && self.history_is_full() {
                 return Ok(End::HistoryFull);
             }
+            self.barrier &= !drained;
         }
     }
 
@@ -168,7 +172,7 @@ impl Session {
     /// One round: fetch the next batches while those of the round before are written as one commit (R39).
     async fn round(&mut self, lease: &Lease) -> Result<(), Fault> {
         let commit = self.next_commit();
-        let stop_fetching = self.fetched_all || self.parked.is_some() || self.history_is_full();
+        let stop_fetching = self.fetched_all || self.barrier || self.parked.is_some() || self.history_is_full();
         let ahead = match (stop_fetching, commit.is_empty()) {
             (true, _) => 0,
             (false, true) => 1,
@@ -194,6 +198,7 @@ impl Session {
                     self.next_seq = staged.seq + 1;
                     self.after = Some(staged.staged_id.clone());
                     self.fetched_all = staged.last;
+                    self.barrier = staged.barrier;
                     self.parked.clone_from(&staged.parked);
                     let entity_type = staged.entity_type.clone();
                     self.ctx.state_mut(|workflow| workflow.progress.entity_type = entity_type);
@@ -338,7 +343,7 @@ async fn fetch_ahead(
             Ok(SyncBatchResult::Staged(staged)) => {
                 seq = staged.seq + 1;
                 after = Some(staged.staged_id.clone());
-                let go_on = !staged.last && staged.parked.is_none();
+                let go_on = !staged.last && !staged.barrier && staged.parked.is_none();
                 fetched.push(SyncBatchResult::Staged(staged));
                 if !go_on {
                     break;

@@ -18,8 +18,8 @@ const AT_ONCE: i64 = 10_000;
 
 /// `Store::age`.
 pub(super) fn age(transaction: &Transaction<'_>, retention: &Retention) -> Result<Aged, Fault> {
-    const RUNS: &str = "DELETE FROM run WHERE rowid IN (SELECT r.rowid FROM run AS r WHERE r.finished_at < ?1
-        AND EXISTS (SELECT 1 FROM run AS newer WHERE newer.tenant_id = r.tenant_id
+    const RUNS: &str = "DELETE FROM run WHERE (tenant_id, connector_id, workflow_id) IN (
+        SELECT r.tenant_id, r.connector_id, r.workflow_id FROM run AS r WHERE r.finished_at < ?1 AND EXISTS (SELECT 1 FROM run AS newer WHERE newer.tenant_id = r.tenant_id
             AND newer.connector_id = r.connector_id AND newer.run_no > r.run_no) LIMIT ?2)";
     const ENTRIES: &str = "DELETE FROM failed_record WHERE NOT EXISTS (SELECT 1 FROM run AS r
         WHERE r.tenant_id = failed_record.tenant_id AND r.connector_id = failed_record.connector_id

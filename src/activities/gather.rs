@@ -1,0 +1,242 @@
+//! Gathers one batch: whatever the load does next, until the batch is large enough. Dead letters that somebody wants
+//! replayed are read back first; then pages are fetched, across streams while they are small (R39); a full load goes on to
+//! read back what it did not see (R6), and where the load counts, the source is asked for its numbers.
+
+use std::time::Duration;
+
+use super::{Activities, attempt::Attempt, dispatcher::Opened};
+use crate::{
+    clock,
+    connectors::{self, Fetch},
+    contract::activities::{Lease, Parked},
+    error_class::Class,
+    model::{
+        batch::BatchWriter,
+        cursor::{Count, Load, RefusedSweep, StreamLoad, Task},
+    },
+    store::{self, SweepScope},
+};
+
+/// A batch is closed at this size before compression: with four fetched ahead about 32 MiB wait for a commit (R49).
+const MAX_BATCH_BYTES: usize = 8 << 20;
+/// A batch is closed after this long, so that a slow source still shows progress and an attempt stays far below its 5 min.
+const MAX_BATCH_TIME: Duration = Duration::from_secs(60);
+/// Records read back by id at once; the vendors take 100 ids a request (docs/facts.md, Sources).
+const READ_BACK: usize = 500;
+/// A sweep of so few rows is never suspicious, whatever their share: each was read back by its id.
+const NEVER_SUSPICIOUS: u64 = 10;
+
+/// Why a batch was closed.
+pub(super) enum Closed {
+    /// It is large enough, old enough, or the worker drains.
+    Full,
+    /// The load is complete.
+    LoadComplete,
+    /// Every stream is read; what comes next looks at what was applied.
+    Barrier,
+    /// The source asked to wait.
+    Parked(Parked),
+    /// The source failed after some pages: they are kept, the next batch meets the failure again.
+    Interrupted,
+}
+
+/// Why nothing could be gathered.
+pub(super) enum Stop {
+    /// The source failed.
+    Source(connectors::Error),
+    /// The store failed.
+    Store(store::Error),
+}
+
+impl From<connectors::Error> for Stop {
+    fn from(error: connectors::Error) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl From<store::Error> for Stop {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// A batch in the making.
+pub(super) struct Gathering<'a> {
+    activities: &'a Activities,
+    attempt: Attempt,
+    lease: &'a Lease,
+    opened: &'a Opened,
+    load: Load,
+    batch: BatchWriter,
+    /// The load stands further than at the batch's first position.
+    moved: bool,
+}
+
+impl<'a> Gathering<'a> {
+    /// An empty batch at the position of `load`.
+    pub(super) fn new(
+        activities: &'a Activities,
+        attempt: Attempt,
+        lease: &'a Lease,
+        opened: &'a Opened,
+        load: Load,
+    ) -> Self {
+        Self { activities, attempt, lease, opened, load, batch: BatchWriter::default(), moved: false }
+    }
+
+    /// Where the load stands now, and what was gathered.
+    pub(super) fn into_parts(self) -> (Load, BatchWriter) {
+        (self.load, self.batch)
+    }
+
+    /// Gathers until the batch is closed.
+    pub(super) async fn gather(&mut self) -> Result<Closed, Stop> {
+        let swept_before = self.load.sweeping;
+        if let Err(stop) = self.replay().await
+            && let Some(closed) = self.closed_by(stop)?
+        {
+            return Ok(closed);
+        }
+        while self.load.task().is_some() {
+            if self.load.sweeping != swept_before {
+                return Ok(Closed::Barrier);
+            }
+            if self.is_full() {
+                return Ok(Closed::Full);
+            }
+            match self.step().await {
+                Ok(()) => self.moved = true,
+                Err(stop) => {
+                    if let Some(closed) = self.closed_by(stop)? {
+                        return Ok(closed);
+                    }
+                }
+            }
+        }
+        Ok(Closed::LoadComplete)
+    }
+
+    fn is_full(&self) -> bool {
+        let batch_size = self.opened.record.config.batch_size;
+        let late = self.attempt.elapsed() >= MAX_BATCH_TIME || *self.activities.draining.borrow();
+        self.batch.record_count() >= batch_size
+            || self.batch.byte_count() >= MAX_BATCH_BYTES
+            || (late && self.moved)
+    }
+
+    /// What a failure means for the batch; `None` = the stream at work is left, the load goes on (R24).
+    fn closed_by(&mut self, stop: Stop) -> Result<Option<Closed>, Stop> {
+        let error = match stop {
+            Stop::Source(error) => error,
+            Stop::Store(_) => return Err(stop),
+        };
+        match error.class() {
+            Class::Invalid => {
+                let stream = self.load.stream().map(|stream| stream.name.as_str());
+                tracing::warn!(stream, %error, "stream cannot be read, later streams go on");
+                self.load.fail_stream(&error.to_string());
+                self.moved = true;
+                Ok(None)
+            }
+            Class::RateLimited(after) => {
+                Ok(Some(Closed::Parked(Parked { until: clock::now() + after, reason: error.to_string() })))
+            }
+            _ if self.moved => Ok(Some(Closed::Interrupted)),
+            _ => Err(Stop::Source(error)),
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), Stop> {
+        match self.load.task() {
+            None => Ok(()),
+            Some(Task::Read(stream)) => {
+                let stream = stream.clone();
+                self.fetch(&stream).await
+            }
+            Some(Task::Sweep(stream)) => {
+                let stream = stream.clone();
+                self.sweep(&stream).await
+            }
+            Some(Task::Count(index, stream)) => {
+                let name = stream.name.clone();
+                self.count(index, &name).await
+            }
+        }
+    }
+
+    async fn fetch(&mut self, stream: &StreamLoad) -> Result<(), Stop> {
+        let (upper, after) = (self.load.upper, self.load.token.as_ref());
+        let request = Fetch { stream: &stream.name, lower: stream.lower, upper, after };
+        let page = self.opened.source.fetch(request, &mut self.batch).await?;
+        match page.next {
+            Some(next) => self.load.token = Some(next),
+            None => self.load.finish_stream(),
+        }
+        Ok(())
+    }
+
+    /// Reads dead letters back that somebody wants replayed: the source's present answer lands, or is rejected anew.
+    async fn replay(&mut self) -> Result<(), Stop> {
+        let (store, lease, after) = (&self.activities.store, self.lease, self.load.replayed_to);
+        let wanted = self.attempt.patiently(|| store.replays(lease, after, READ_BACK)).await?;
+        let Some(last) = wanted.last() else { return Ok(()) };
+        let replayed_to = last.observed_seq;
+        for stream in self.opened.source.streams() {
+            let own = wanted.iter().filter(|letter| stream.owns(letter.entity, &letter.source_id));
+            let ids: Vec<String> = own.map(|letter| letter.source_id.clone()).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            match self.opened.source.read(stream.name, &ids, &mut self.batch).await {
+                Err(error) if error.class() == Class::Invalid => {
+                    tracing::warn!(stream = stream.name, %error, "dead letters cannot be read back now, their wish stays");
+                }
+                read => read?,
+            }
+        }
+        self.load.replayed_to = replayed_to;
+        self.moved = true;
+        Ok(())
+    }
+
+    /// Reads back rows that the full load did not see: what the source still has lands, the rest becomes tombstones.
+    async fn sweep(&mut self, stream: &StreamLoad) -> Result<(), Stop> {
+        let (store, lease, prefix) = (&self.activities.store, self.lease, stream.id_prefix.as_str());
+        let after = self.load.token.as_ref().and_then(|token| token.as_str().map(str::to_owned));
+        if after.is_none() {
+            let scope = self.attempt.patiently(|| store.begin_sweep(lease, stream.entity, prefix)).await?;
+            if let Some(refused) = self.suspicious(scope) {
+                tracing::warn!(stream = stream.name, unseen = refused.unseen, live = refused.live, "sweep refused");
+                self.load.refuse_sweep(refused);
+                return Ok(());
+            }
+        }
+        let unseen = || store.unseen(lease, stream.entity, prefix, after.as_deref(), READ_BACK);
+        let ids = self.attempt.patiently(unseen).await?;
+        if !ids.is_empty() {
+            self.opened.source.read(&stream.name, &ids, &mut self.batch).await?;
+        }
+        match ids.last() {
+            Some(last) if ids.len() == READ_BACK => self.load.token = Some(last.as_str().into()),
+            _ => self.load.finish_stream(),
+        }
+        Ok(())
+    }
+
+    /// More rows than are believed to be deleted without a confirmation (R6).
+    fn suspicious(&self, scope: SweepScope) -> Option<RefusedSweep> {
+        let SweepScope { live, unseen } = scope;
+        let record = &self.opened.record;
+        let above = unseen * 100 > live * u64::from(record.config.max_swept_percent);
+        (above && unseen > NEVER_SUSPICIOUS && !record.sweep_confirmed).then_some(RefusedSweep { unseen, live })
+    }
+
+    async fn count(&mut self, index: usize, stream: &str) -> Result<(), Stop> {
+        let counted = match self.opened.source.count(stream, self.load.upper).await {
+            Err(error) if error.class() == Class::Invalid => None,
+            counted => counted?,
+        };
+        self.load.streams[index].counted = Some(counted.map_or(Count::Unknown, Count::Records));
+        Ok(())
+    }
+}
