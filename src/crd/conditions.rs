@@ -20,7 +20,7 @@ documented! {
     READY = "Ready",
     /// The source accepts the credential. On a Connector only.
     CONNECTED = "Connected",
-    /// The last sync completed, within 30 minutes and with at most 10 failed batches.
+    /// The last sync completed, within 30 minutes and with at most 10 failed batches, and what is stored is all there is.
     HEALTHY = "Healthy",
     /// A run is at work. On a Connector only.
     SYNCING = "Syncing",
@@ -101,19 +101,23 @@ pub mod reason {
         STREAM_FAILED = "StreamFailed",
         /// Not healthy: more than 10 batches of the last sync had rejected records.
         TOO_MANY_FAILED_BATCHES = "TooManyFailedBatches",
+        /// Not healthy: a full sync did not find a suspicious share of a stream's rows at the source and deleted none of them; `spec.requests.confirmSweep` deletes them.
+        SWEEP_SUSPICIOUS = "SweepSuspicious",
+        /// Not healthy: what a source counts and what is here did not agree twice in a row.
+        COUNT_MISMATCH = "CountMismatch",
         /// Not healthy: the sync is at work for more than 30 minutes.
         SYNC_SLOW = "SyncSlow",
         /// Not healthy: at least one of the tenant's Connectors is not.
         CONNECTORS_FAILING = "ConnectorsFailing",
 
         /// Workers available: at least one pod is ready.
-    PODS_READY = "PodsReady",
-    /// Workers not available: no pod of their Deployment is ready.
-    NO_PODS_READY = "NoPodsReady",
-    /// Workers unknown: their Deployment was not seen yet.
-    DEPLOYMENT_PENDING = "DeploymentPending",
+        PODS_READY = "PodsReady",
+        /// Workers not available: no pod of their Deployment is ready.
+        NO_PODS_READY = "NoPodsReady",
+        /// Workers unknown: their Deployment was not seen yet.
+        DEPLOYMENT_PENDING = "DeploymentPending",
 
-    /// Syncing: a run is at work.
+        /// Syncing: a run is at work.
         RUNNING = "Running",
         /// Syncing: the run waits for a quota or an outage to end.
         PARKED = "Parked",

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectorStatus, Request, rules};
+use super::{ConnectorRequests, ConnectorStatus, rules};
 use crate::ids::TenantId;
 
 /// As `model::config::DEFAULT_BATCH_SIZE`; a test compares them.
@@ -14,6 +14,8 @@ const DEFAULT_BATCH_SIZE: i32 = 5_000;
 const DEFAULT_QUOTA_RESERVE_PERCENT: i32 = 20;
 /// A run in which every second record is refused is a wrong configuration, not dirty data.
 const DEFAULT_MAX_REJECTED_PERCENT: i32 = 50;
+/// More than a tenth of a CRM does not vanish unnoticed (R6).
+const DEFAULT_MAX_SWEPT_PERCENT: i32 = 10;
 
 /// One source of one tenant, e.g. its HubSpot account. Its name is the connector id.
 #[derive(CustomResource, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +56,9 @@ pub struct ConnectorSpec {
     /// Whether to sync.
     #[serde(default)]
     pub state: ConnectorState,
+    /// What becomes of the connector's rows when this object is deleted; default: what its TenantSchedule says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_policy: Option<DataPolicy>,
     /// One-shot wishes. Tokens that a new object brings along are noted, not carried out, so that a rebuild from Git repeats nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<ConnectorRequests>,
@@ -276,6 +281,10 @@ pub struct Limits {
     #[serde(default = "default_max_rejected_percent")]
     #[schemars(range(min = 1, max = 100))]
     pub max_rejected_percent: i32,
+    /// Share of a stream's rows, in percent, that a full sync may delete because it did not find them at the source; above it nothing of the stream is deleted and `Healthy` says SweepSuspicious until `spec.requests.confirmSweep`.
+    #[serde(default = "default_max_swept_percent")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_swept_percent: i32,
 }
 
 impl Default for Limits {
@@ -284,8 +293,19 @@ impl Default for Limits {
             requests_per_second: None,
             quota_reserve_percent: default_quota_reserve_percent(),
             max_rejected_percent: default_max_rejected_percent(),
+            max_swept_percent: default_max_swept_percent(),
         }
     }
+}
+
+/// What becomes of rows when the object that they came by is deleted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DataPolicy {
+    /// They stay.
+    #[default]
+    Retain,
+    /// A day after the deletion (the operator's setting), rows, dead letters, runs, cursor and credential of the connector are deleted; until then applying the object again keeps them.
+    Delete,
 }
 
 /// Whether to sync.
@@ -300,22 +320,6 @@ pub enum ConnectorState {
     Stopped,
 }
 
-/// One-shot wishes of a connector.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectorRequests {
-    /// Sync now what changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sync: Option<Request>,
-    /// Sync everything now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub full_sync: Option<Request>,
-    /// Forget the cursor, the load in progress and the source account: a sync at work ends, the next one reads everything.
-    /// What to do when the credential was changed, on purpose, to another account of the vendor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reset_cursor: Option<Request>,
-}
-
 fn default_batch_size() -> i32 {
     DEFAULT_BATCH_SIZE
 }
@@ -326,4 +330,8 @@ fn default_quota_reserve_percent() -> i32 {
 
 fn default_max_rejected_percent() -> i32 {
     DEFAULT_MAX_REJECTED_PERCENT
+}
+
+fn default_max_swept_percent() -> i32 {
+    DEFAULT_MAX_SWEPT_PERCENT
 }

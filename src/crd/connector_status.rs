@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ScheduleStatus, not_observed};
+use super::{HandledConnectorTokens, ScheduleStatus, not_observed};
 
 /// What the operator found and did; written by the operator only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,10 +32,16 @@ pub struct ConnectorStatus {
     /// How far the stored records reach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<CursorSummary>,
+    /// The number of batches committed so far, of all runs: moves whenever the stored records do. For `spec.requests.resetCursor.expectedPosition`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<i64>,
     /// Records that could not be written and are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<DeadLetters>,
-    /// Tokens already handled.
+    /// What the last loads found out about completeness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Findings>,
+    /// Wishes already handled, each with what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<HandledConnectorTokens>,
     /// Ready, Connected, Healthy, Syncing; Reconciling or Stalled while true.
@@ -54,7 +60,9 @@ impl Default for ConnectorStatus {
             last_sync: None,
             last_success_time: None,
             cursor: None,
+            position: None,
             dead_letters: None,
+            findings: None,
             last_handled: None,
             conditions: Vec::new(),
         }
@@ -185,20 +193,47 @@ pub struct DeadLetters {
     pub count: i64,
 }
 
-/// Tokens of a connector that were handled.
+/// What the last loads found out about completeness.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct HandledConnectorTokens {
-    /// Of `spec.requests.sync`.
+pub struct Findings {
+    /// When the source last counted its records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sync: Option<String>,
-    /// Of `spec.requests.fullSync`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub full_sync: Option<String>,
-    /// Of `spec.requests.resetCursor`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reset_cursor: Option<String>,
-    /// Of the annotation `sync.gtmclarity.io/requested-at`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requested_at: Option<String>,
+    pub counted_at: Option<Time>,
+    /// What it counted, and what is here; only streams that the source can count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stream"]))]
+    pub counts: Vec<StreamCount>,
+    /// Streams of which the last full sync deleted nothing, because it would have been too much (`spec.limits.maxSweptPercent`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["stream"]))]
+    pub refused_sweeps: Vec<RefusedSweep>,
+}
+
+/// A stream's count at the source, beside ours: records created before the load's upper bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamCount {
+    /// The stream.
+    pub stream: String,
+    /// Records at the source.
+    pub source: i64,
+    /// Rows here that are not deleted.
+    pub rows: i64,
+    /// Dead letters whose record has no row.
+    pub dead_letters: i64,
+    /// How many counts in a row did not agree: source ≠ rows + deadLetters.
+    pub mismatches: i32,
+}
+
+/// A sweep that would have deleted too much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedSweep {
+    /// The stream.
+    pub stream: String,
+    /// Rows that the full sync did not find at the source.
+    pub unseen: i64,
+    /// Rows of the stream that are not deleted.
+    pub live: i64,
 }

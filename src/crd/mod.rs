@@ -9,20 +9,25 @@ mod definition;
 mod duration;
 pub mod generate;
 mod reference;
+mod requests;
 mod rules;
 mod tenant_schedule;
 
 pub use connector::{
-    Connector, ConnectorRequests, ConnectorSpec, ConnectorState, Credentials, HubspotSource, Limits, SecretRef, Source,
+    Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, HubspotSource, Limits, SecretRef, Source,
     StreamName, StreamSpec, SyncSpec,
 };
 pub use connector_status::{
-    Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, HandledConnectorTokens, LastSync,
-    LastSyncOutcome, Phase, Progress,
+    Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, Findings, LastSync, LastSyncOutcome,
+    Phase, Progress, RefusedSweep, StreamCount,
 };
 pub use definition::{definitions, manifests};
 pub use duration::{DurationText, InvalidDuration};
 pub use reference::reference;
+pub use requests::{
+    ConnectorRequests, DiscardRequest, EntityName, Handled, HandledConnectorTokens, ReplayRequest, ResetRequest,
+    ResyncRequest,
+};
 pub use tenant_schedule::{
     ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
     TenantScheduleSpec, TenantScheduleStatus,

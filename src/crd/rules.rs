@@ -112,12 +112,56 @@ text!(
     )]
 );
 text!(
+    /// An id that another system chose: a workflow's, a record's. A control character cannot stand in the store.
+    ForeignId, 1..=255, [rule(
+        matches(r"^[^\x00-\x1f\x7f]+$"),
+        "an id is copied as it is shown, without line breaks or other control characters",
+    )]
+);
+text!(
+    /// An instant. The years keep it inside what every library can hold; CEL's `timestamp` checks the calendar.
+    Moment, 20..=35, [rule(
+        matches(MOMENT),
+        "a time is written as in RFC 3339, with seconds and zone, e.g. 2026-11-23T00:00:00Z",
+    )]
+);
+text!(
     /// A source's address.
     BaseUrl, 1..=512, base_url()
 );
 
 /// As `ids::TenantId` parses it; a test compares them.
 const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// RFC 3339, of this century or the last.
+const MOMENT: &str =
+    r"^(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$";
+
+/// Which dead letters: a batch is one of a run, a record one of an entity.
+pub(super) fn selection() -> Vec<Rule> {
+    vec![
+        rule("!has(self.batch) || has(self.run)", "batches are counted within a run: set run, too"),
+        rule("!has(self.record) || has(self.entity)", "a record is one of an entity: set entity, too"),
+    ]
+}
+
+/// Deleting everything takes one more word than deleting something, so that a forgotten field deletes nothing.
+pub(super) fn discard() -> Vec<Rule> {
+    let all_or_some = rule(
+        "self.all != (has(self.run) || has(self.entity))",
+        "discard deletes for good: say which by run (and batch) or entity (and record), or set all: true alone",
+    );
+    selection().into_iter().chain([all_or_some]).collect()
+}
+
+/// A time range that is one.
+pub(super) fn window() -> [Rule; 1] {
+    let written = |name: &str| format!("self.{name}.matches(r'{MOMENT}')");
+    [rule(
+        format!("!({} && {}) || timestamp(self.from) < timestamp(self.to)", written("from"), written("to")),
+        "resync.from must be before resync.to",
+    )]
+}
 
 /// `source.type` names the one member that is set.
 pub(super) fn source_union() -> [Rule; 1] {

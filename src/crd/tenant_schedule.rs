@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DurationText, Request, ScheduleStatus, not_observed, rules};
+use super::{DataPolicy, DurationText, Request, ScheduleStatus, not_observed, rules};
 use crate::ids::TenantId;
 
 /// The seed's default: every 4 hours.
@@ -60,6 +60,9 @@ pub struct TenantScheduleSpec {
     /// What happens in Temporal when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+    /// What becomes of a connector's rows when its Connector is deleted, where the Connector itself does not say.
+    #[serde(default)]
+    pub data_policy: DataPolicy,
     /// One-shot wishes. Tokens that a new object brings along are noted, not carried out, so that a rebuild from Git repeats nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<TenantRequests>,

@@ -32,6 +32,20 @@ pub struct ConnectorConfig {
     /// Share of a stream's live rows, in percent, that the sweep of a full sync may delete without a confirmation (R6).
     #[serde(default = "default_max_swept_percent")]
     pub max_swept_percent: u8,
+    /// What becomes of the connector's rows when its CR is gone; here, because by then nothing else remembers it.
+    #[serde(default)]
+    pub data_policy: DataPolicy,
+}
+
+/// What becomes of rows when the CR that they came by is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DataPolicy {
+    /// They stay.
+    #[default]
+    Retain,
+    /// They are purged after a grace (R11).
+    Delete,
 }
 
 /// As the Connector's default: more than a tenth of a CRM does not vanish unnoticed (R6).

@@ -41,7 +41,7 @@ pub const CONNECTOR_CONTROL: Ownership = Ownership {
 /// What is observed of a connector's connection and runs.
 pub const CONNECTOR_OBSERVED: Ownership = Ownership {
     manager: "gtmclarity-operator/connector-observation",
-    fields: &["connection", "progress", "lastSync", "lastSuccessTime", "cursor", "deadLetters"],
+    fields: &["connection", "progress", "lastSync", "lastSuccessTime", "cursor", "position", "deadLetters", "findings"],
     conditions: &[CONNECTED, HEALTHY, SYNCING],
 };
 

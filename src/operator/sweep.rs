@@ -141,6 +141,7 @@ mod tests {
                 uid: "1".to_owned(),
                 generation: 1,
                 removed_at: None,
+                data_policy: crate::model::config::DataPolicy::Retain,
             })
             .collect()
     }

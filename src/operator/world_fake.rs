@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::{
     error::Error,
     schedule::tests::seen,
-    world::{Answer, Kind, ObjectKey, Reply, Request, World, drive},
+    world::{Answer, Kind, ObjectKey, Reply, Request, StartWorkflow, World, drive},
 };
 use crate::{
     model::config::SecretFields,
@@ -35,6 +35,7 @@ pub(super) struct State {
     pub(super) handled: BTreeMap<Verb, HandledToken>,
     pub(super) secrets: HashMap<String, SecretFields>,
     pub(super) workflows: Vec<String>,
+    pub(super) started: Vec<StartWorkflow>,
     pub(super) finalizer: bool,
     pub(super) statuses: Vec<serde_json::Value>,
     pub(super) calls: Vec<String>,
@@ -129,7 +130,8 @@ impl State {
             Request::StartWorkflow(start) => {
                 let known = self.workflows.contains(&start.workflow_id);
                 if !known {
-                    self.workflows.push(start.workflow_id);
+                    self.workflows.push(start.workflow_id.clone());
+                    self.started.push(start);
                 }
                 Answer::Started(if known { StartOutcome::AlreadyStarted } else { StartOutcome::Started })
             }
@@ -154,8 +156,10 @@ impl State {
         let at = "2026-11-23T00:59:00Z".parse().expect("timestamp");
         let known = self.connectors.insert(wanted.connector_id.to_string(), wanted.clone()).is_some();
         let mut fresh_tokens = BTreeMap::new();
-        for (verb, token) in wanted.tokens {
-            let handled = HandledToken { token, at };
+        for (verb, wish) in wanted.wishes {
+            // Only verbs that change something in the store have an outcome to tell.
+            let outcome = (known && verb == Verb::Replay).then(|| "2 dead letters marked".to_owned());
+            let handled = HandledToken { token: wish.token, at, outcome };
             if self.handled.get(&verb).map(|before| &before.token) != Some(&handled.token) {
                 self.handled.insert(verb, handled.clone());
                 if known {

@@ -15,6 +15,7 @@ mod held;
 mod incoming;
 pub mod postgres;
 mod projection;
+mod purge;
 mod record_ids;
 pub mod sqlite;
 mod stored;
@@ -250,6 +251,21 @@ pub trait Store: TokenStore + Send + Sync {
     /// # Idempotency
     /// A second call finds nothing.
     async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error>;
+
+    /// Deletes what is stored of a removed connector whose data policy is Delete, a bounded number of rows a call: first its
+    /// credential and where it stands, so that one which comes back meanwhile reads everything again, its registry row last.
+    ///
+    /// # Errors
+    /// `Refused` (`DataRetained`) for a connector that is not removed, or whose data stays.
+    ///
+    /// # Idempotency
+    /// Call it again until it is done; an unknown connector is.
+    async fn purge_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Purged, Error>;
+
+    // --- people on call -------------------------------------------------------------------------------------------
+
+    /// A connector's runs, the newest first, at most `limit`.
+    async fn runs(&self, tenant: &TenantId, connector: &ConnectorId, limit: usize) -> Result<Vec<RunRow>, Error>;
 
     // --- quotas ---------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ use crate::{
     credentials::Sealed,
     ids::{ConnectorId, TenantId},
     model::{
-        config::ConnectorConfig,
+        config::{ConnectorConfig, DataPolicy},
         cursor::{Cursor, Load, RefusedSweep, Window},
         entity::Entity,
     },
@@ -326,6 +326,17 @@ pub struct ProjectedConnector {
     pub generation: i64,
     /// Set when its CR is gone.
     pub removed_at: Option<Timestamp>,
+    /// What becomes of its rows then.
+    pub data_policy: DataPolicy,
+}
+
+/// What one call of a purge removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Rows of all tables.
+    pub rows: u64,
+    /// Nothing of the connector is left.
+    pub done: bool,
 }
 
 /// What the operator derives a Connector's status from.

@@ -10,14 +10,14 @@ use crate::{
         CHECK_CONNECTION_WORKFLOW, CONNECTOR_SYNC_WORKFLOW,
         workflows::{CheckConnectionInput, ConnectorSyncInput},
     },
-    crd::{ConnectorState, Source, conditions::reason},
+    crd::{self, ConnectorState, Source, conditions::reason},
     ids::ConnectorId,
-    model::config::{ConnectorConfig, SourceConfig, StreamConfig},
+    model::config::{ConnectorConfig, DataPolicy, SourceConfig, StreamConfig},
     operator::{
         cron::smallest_gap,
         world::{Request, StartWorkflow},
     },
-    store::{BaseCredential, ConnectorProjection, DesiredState, Verb},
+    store::{BaseCredential, ConnectorProjection, DesiredState, Verb, Wish},
     temporal::{
         client::IdReuse,
         schedules::{Overlap, WantedSchedule},
@@ -70,7 +70,7 @@ fn allowed_hosts(source: &Source) -> Result<Vec<String>, Problem> {
 pub fn projection(
     input: &Input,
     credential: Option<BaseCredential>,
-    tokens: BTreeMap<Verb, String>,
+    wishes: BTreeMap<Verb, Wish>,
 ) -> ConnectorProjection {
     ConnectorProjection {
         tenant_id: input.spec.tenant_id.clone(),
@@ -86,7 +86,7 @@ pub fn projection(
         config: config(input),
         credential,
         own_schedule: !input.spec.sync.schedules.is_empty(),
-        tokens,
+        wishes,
     }
 }
 
@@ -105,6 +105,17 @@ fn config(input: &Input) -> ConnectorConfig {
         requests_per_second: spec.limits.requests_per_second.and_then(|limit| u32::try_from(limit).ok()),
         quota_reserve_percent: u8::try_from(spec.limits.quota_reserve_percent).unwrap_or(u8::MAX),
         max_rejected_percent: u8::try_from(spec.limits.max_rejected_percent).unwrap_or(u8::MAX),
+        max_swept_percent: u8::try_from(spec.limits.max_swept_percent).unwrap_or(u8::MAX),
+        data_policy: data_policy(input),
+    }
+}
+
+/// The connector's own word, else its tenant's. The store remembers it: when it is needed, the object is gone.
+fn data_policy(input: &Input) -> DataPolicy {
+    let tenants = || input.tenant.as_ref().map(|tenant| tenant.data_policy).unwrap_or_default();
+    match input.spec.data_policy.unwrap_or_else(tenants) {
+        crd::DataPolicy::Retain => DataPolicy::Retain,
+        crd::DataPolicy::Delete => DataPolicy::Delete,
     }
 }
 
@@ -140,7 +151,7 @@ pub fn schedule(input: &Input, tenant: &TenantView) -> Option<WantedSchedule> {
     })
 }
 
-/// A run that a token asked for. Its id is made of the time at which the store recorded the token (R8).
+/// A run that tokens asked for. Its id is made of the time at which the store recorded them (R8).
 #[must_use]
 pub fn run(input: &Input, full_sync: bool, at: jiff::Timestamp) -> Request {
     Request::StartWorkflow(StartWorkflow {

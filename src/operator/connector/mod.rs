@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     contract::workflows::ConnectionStatus,
-    crd::{Connector, ConnectorSpec, ConnectorStatus, REQUESTED_AT_ANNOTATION, TenantSchedule},
+    crd::{Connector, ConnectorSpec, ConnectorStatus, DataPolicy, REQUESTED_AT_ANNOTATION, TenantSchedule},
     credentials::Sealer,
 };
 
@@ -65,6 +65,8 @@ pub struct TenantView {
     pub catch_up_window: Duration,
     /// Everything is paused.
     pub suspend: bool,
+    /// What becomes of rows where a Connector does not say.
+    pub data_policy: DataPolicy,
 }
 
 impl From<&TenantSchedule> for TenantView {
@@ -74,6 +76,7 @@ impl From<&TenantSchedule> for TenantView {
             spread: object.spec.spread.window.duration(),
             catch_up_window: object.spec.catch_up_window.duration(),
             suspend: object.spec.suspend,
+            data_policy: object.spec.data_policy,
         }
     }
 }

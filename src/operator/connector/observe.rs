@@ -6,19 +6,21 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     contract::workflows::{ConnectionStatus, SyncStats},
     crd::{
-        Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, LastSync, LastSyncOutcome, Phase,
-        Progress,
+        Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, Findings, LastSync, LastSyncOutcome,
+        Phase, Progress, RefusedSweep, StreamCount,
         conditions::{CONNECTED, HEALTHY, SYNCING, reason},
     },
     operator::{
         outcome::Note,
         status_part::{CONNECTOR_OBSERVED, Wish, status_of, time},
     },
-    store::{ConnectorStatusRow, RunOutcome, RunRow},
+    store::{self, ConnectorStatusRow, RunOutcome, RunRow},
 };
 
 /// Seed: failed batches per sync, alert threshold.
 const MAX_FAILED_BATCHES: u64 = 10;
+/// A record created or deleted while the source was counting makes one count differ, not two in a row.
+const MISMATCHES: u32 = 2;
 /// Seed: sync duration, alert threshold.
 const MAX_DURATION: SignedDuration = SignedDuration::from_mins(30);
 
@@ -43,7 +45,9 @@ pub fn status(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestam
     status.last_success_time = row.last_success_at.map(time);
     let oldest = row.cursor.streams.values().min().copied();
     status.cursor = oldest.map(|oldest| CursorSummary { oldest_watermark: Some(time(oldest)) });
+    status.position = Some(row.position);
     status.dead_letters = Some(DeadLetters { count: row.dead_letters });
+    status.findings = findings(&row.findings);
     let wishes = [Some(connected(row)), healthy(row, current, now), Some(syncing(running))];
     status.conditions =
         CONNECTOR_OBSERVED.conditions(&current.conditions, wishes.into_iter().flatten().collect(), None, now);
@@ -61,6 +65,11 @@ pub fn notes(before: &ConnectorStatus, after: &ConnectorStatus) -> Vec<Note> {
     if was != is && is == Some("False") {
         let message = "the source refuses the credential; a new one in the Secret is tried at once";
         notes.push(Note::warning("ConnectionRefused", "CheckConnection", message));
+    }
+    let healthy = |status: &ConnectorStatus| status.conditions.iter().find(|of| of.type_ == HEALTHY).cloned();
+    if let Some(is) = healthy(after).filter(|is| healthy(before).is_none_or(|was| was.reason != is.reason)) {
+        let found = [reason::SWEEP_SUSPICIOUS, reason::COUNT_MISMATCH].into_iter().find(|found| *found == is.reason);
+        notes.extend(found.map(|found| Note::warning(found, "Sync", is.message)));
     }
     let ended = after.last_sync.as_ref().filter(|sync| before.last_sync.as_ref() != Some(sync));
     if let Some(sync) = ended.filter(|sync| sync.outcome == LastSyncOutcome::Failed) {
@@ -107,6 +116,9 @@ fn healthy(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestamp) 
             let why = run.error.as_deref().unwrap_or("it was ended from outside");
             Wish::no(HEALTHY, reason::LAST_SYNC_FAILED, format!("the last sync failed: {why}"))
         }
+        _ if !row.findings.refused_sweeps.is_empty() => {
+            Wish::no(HEALTHY, reason::SWEEP_SUSPICIOUS, refused_sweeps(&row.findings))
+        }
         _ if run.stats.failed_batches > MAX_FAILED_BATCHES => {
             let message = format!("the last sync had more than {MAX_FAILED_BATCHES} batches with rejected records");
             Wish::no(HEALTHY, reason::TOO_MANY_FAILED_BATCHES, message)
@@ -114,6 +126,9 @@ fn healthy(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestamp) 
         _ if run.error.is_some() => {
             let why = run.error.as_deref().unwrap_or_default();
             Wish::no(HEALTHY, reason::STREAM_FAILED, format!("the last sync left streams out: {why}"))
+        }
+        _ if mismatched(&row.findings).next().is_some() => {
+            Wish::no(HEALTHY, reason::COUNT_MISMATCH, mismatches(&row.findings))
         }
         _ if duration > MAX_DURATION => slow(),
         _ => Wish::yes(HEALTHY, reason::LAST_SYNC_SUCCEEDED, "the last sync completed within the thresholds"),
@@ -130,6 +145,8 @@ fn while_running(run: &RunRow, current: &ConnectorStatus, now: Timestamp) -> Wis
         reason::LAST_SYNC_FAILED,
         reason::TOO_MANY_FAILED_BATCHES,
         reason::STREAM_FAILED,
+        reason::SWEEP_SUSPICIOUS,
+        reason::COUNT_MISMATCH,
         reason::SYNC_SLOW,
     ];
     let kept = standing.and_then(|standing| {
@@ -142,6 +159,30 @@ fn while_running(run: &RunRow, current: &ConnectorStatus, now: Timestamp) -> Wis
         })
     });
     kept.unwrap_or_else(|| Wish::unknown(HEALTHY, reason::NO_SYNC_YET, "the first sync is at work"))
+}
+
+/// What was not deleted, and how to say that it may be.
+fn refused_sweeps(findings: &store::Findings) -> String {
+    let refused = findings.refused_sweeps.iter();
+    let refused = refused.map(|(stream, sweep)| format!("{} of {} rows of {stream}", sweep.unseen, sweep.live));
+    format!(
+        "the last full sync did not find {} at the source and deleted none of them; look at the source, then delete them with a new spec.requests.confirmSweep.token",
+        refused.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn mismatched(findings: &store::Findings) -> impl Iterator<Item = (&String, &store::StreamCount)> {
+    findings.counts.iter().filter(|(_, count)| count.mismatches >= MISMATCHES)
+}
+
+fn mismatches(findings: &store::Findings) -> String {
+    let told = mismatched(findings).map(|(stream, count)| {
+        format!(
+            "{stream}: {} at the source, {} rows and {} dead letters here",
+            count.source, count.rows, count.dead_letters
+        )
+    });
+    format!("two counts in a row did not agree: {}", told.collect::<Vec<_>>().join("; "))
 }
 
 fn slow() -> Wish {
@@ -197,6 +238,28 @@ fn last_sync(run: &RunRow) -> LastSync {
     }
 }
 
+/// Nothing while no load has found anything out.
+fn findings(found: &store::Findings) -> Option<Findings> {
+    let counts = found.counts.iter().map(|(stream, of)| StreamCount {
+        stream: stream.clone(),
+        source: count(of.source),
+        rows: count(of.rows),
+        dead_letters: count(of.dead_letters),
+        mismatches: i32::try_from(of.mismatches).unwrap_or(i32::MAX),
+    });
+    let refused = found.refused_sweeps.iter().map(|(stream, of)| RefusedSweep {
+        stream: stream.clone(),
+        unseen: count(of.unseen),
+        live: count(of.live),
+    });
+    let findings = Findings {
+        counted_at: found.counted_at.map(time),
+        counts: counts.collect(),
+        refused_sweeps: refused.collect(),
+    };
+    Some(findings).filter(|findings| *findings != Findings::default())
+}
+
 fn count(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
@@ -221,6 +284,8 @@ mod tests {
             last_run: None,
             last_success_at: None,
             dead_letters: 0,
+            position: 0,
+            findings: store::Findings::default(),
             updated_at: at("2026-11-23T01:00:00Z"),
         }
     }
@@ -271,6 +336,50 @@ mod tests {
         let mut long = run(Some(RunOutcome::Complete));
         long.finished_at = Some(at("2026-11-23T01:30:01Z"));
         assert_eq!(of(long), reason::SYNC_SLOW);
+    }
+
+    #[test]
+    fn a_refused_sweep_is_told_with_the_way_to_confirm_it_and_stays_told_while_the_next_run_is_at_work() {
+        let now = at("2026-11-23T01:06:00Z");
+        let mut suspicious = ConnectorStatusRow { last_run: Some(run(Some(RunOutcome::Complete))), ..row() };
+        let refused = crate::model::cursor::RefusedSweep { unseen: 900, live: 1_000 };
+        suspicious.findings.refused_sweeps.insert("contacts".to_owned(), refused);
+        let shown = status(&suspicious, &ConnectorStatus::default(), now);
+        let healthy = shown.conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
+        assert_eq!((healthy.status.as_str(), healthy.reason.as_str()), ("False", reason::SWEEP_SUSPICIOUS));
+        for told in ["900 of 1000 rows of contacts", "spec.requests.confirmSweep.token"] {
+            assert!(healthy.message.contains(told), "{}", healthy.message);
+        }
+        let listed = &shown.findings.as_ref().expect("findings").refused_sweeps;
+        assert_eq!((listed.len(), listed[0].unseen, listed[0].live), (1, 900, 1_000));
+        let told: Vec<_> = notes(&ConnectorStatus::default(), &shown).into_iter().map(|note| note.reason).collect();
+        assert_eq!(told, ["Connected", reason::SWEEP_SUSPICIOUS]);
+        assert!(notes(&shown, &shown).is_empty());
+
+        suspicious.last_run = Some(run(None));
+        let working = status(&suspicious, &shown, now);
+        let kept = working.conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
+        assert_eq!(kept, healthy);
+        suspicious.last_run = Some(run(Some(RunOutcome::Failed)));
+        assert_eq!(verdict(&suspicious, "2026-11-23T01:06:00Z").1, reason::LAST_SYNC_FAILED, "the nearer trouble");
+    }
+
+    #[test]
+    fn one_count_that_differs_is_shown_two_in_a_row_are_unhealthy() {
+        let mut counted = ConnectorStatusRow { last_run: Some(run(Some(RunOutcome::Complete))), position: 7, ..row() };
+        let differing = |mismatches| store::StreamCount { source: 10, rows: 7, dead_letters: 1, mismatches };
+        counted.findings.counts.insert("deals".to_owned(), differing(1));
+        let now = at("2026-11-23T01:06:00Z");
+        let shown = status(&counted, &ConnectorStatus::default(), now);
+        assert_eq!(verdict(&counted, "2026-11-23T01:06:00Z").1, reason::LAST_SYNC_SUCCEEDED);
+        let count = &shown.findings.expect("findings").counts[0];
+        assert_eq!((count.stream.as_str(), count.source, count.rows, count.dead_letters), ("deals", 10, 7, 1));
+        assert_eq!(shown.position, Some(7));
+        counted.findings.counts.insert("deals".to_owned(), differing(2));
+        let shown = status(&counted, &ConnectorStatus::default(), now);
+        let healthy = shown.conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
+        assert_eq!(healthy.reason, reason::COUNT_MISMATCH);
+        assert!(healthy.message.contains("deals: 10 at the source, 7 rows and 1 dead letters here"), "{healthy:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 
 use super::{Input, build, check, dereference, dereference::Problem, status, tokens};
 use crate::{
-    crd::{ConnectorState, ConnectorStatus, ScheduleStatus, conditions::reason},
+    crd::{ConnectorState, ConnectorStatus, HandledConnectorTokens, ScheduleStatus, conditions::reason},
     error_class::Class,
     model::config::SecretFields,
     operator::{
@@ -32,7 +32,7 @@ pub struct Reconcile {
     /// What the Secret lacks; told after the rest of the spec was projected, so that pausing works without a Secret.
     problem: Option<Problem>,
     schedule: Option<ScheduleStatus>,
-    runs: Vec<(Verb, jiff::Timestamp)>,
+    runs: Vec<tokens::Run>,
     failed_verbs: Vec<Verb>,
     checks: Option<check::Memory>,
     phase: Phase,
@@ -58,7 +58,7 @@ enum Phase {
     Projecting,
     Ensuring(Box<EnsureSchedule>),
     RemovingSchedule(RemoveSchedule, Option<Problem>),
-    Starting(Verb),
+    Starting(tokens::Run),
     Checking(check::Plan),
     Status,
     End,
@@ -218,26 +218,32 @@ impl Reconcile {
 
     fn start(&mut self) -> Option<Request> {
         if self.input.spec.state != ConnectorState::Running && !self.runs.is_empty() {
+            let noted = self.runs.iter().any(tokens::Run::is_noted);
             self.runs.clear();
-            let message = "a sync was asked for, but spec.state is not Running; ask again with a new token";
+            let message = if noted {
+                "spec.state is not Running: what was asked for is noted, the next sync does it"
+            } else {
+                "a sync was asked for, but spec.state is not Running; ask again with a new token"
+            };
             self.outcome.notes.push(Note::warning("RunRefused", "Sync", message));
         }
         if self.runs.is_empty() {
             return self.check();
         }
-        let (verb, at) = self.runs.remove(0);
-        self.phase = Phase::Starting(verb);
-        Some(build::run(&self.input, verb == Verb::FullSync, at))
+        let run = self.runs.remove(0);
+        let request = build::run(&self.input, run.is_full(), run.at);
+        self.phase = Phase::Starting(run);
+        Some(request)
     }
 
-    fn started(&mut self, verb: Verb, reply: Reply) -> Option<Request> {
+    fn started(&mut self, run: tokens::Run, reply: Reply) -> Option<Request> {
         match reply {
             Ok(_) => {
-                let what = if verb == Verb::FullSync { "a full sync" } else { "a sync" };
+                let what = if run.is_full() { "a full sync" } else { "a sync" };
                 self.outcome.notes.push(Note::normal("RunTriggered", "Sync", format!("started {what}")));
             }
             Err(error) => {
-                self.failed_verbs.push(verb);
+                self.failed_verbs.extend(run.verbs);
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
             }
         }
@@ -267,7 +273,7 @@ impl Reconcile {
     }
 
     fn applied(&mut self) -> Option<Request> {
-        let handled = tokens::mirror(&self.input, &self.failed_verbs);
+        let handled = self.handled();
         let status = status::applied(&self.input, handled, self.schedule.clone());
         self.write(&status)
     }
@@ -283,10 +289,7 @@ impl Reconcile {
             }
             _ => Again::After(REFUSED_RECHECK.min(self.resync)),
         };
-        let handled = match self.answer {
-            Some(_) => tokens::mirror(&self.input, &self.failed_verbs),
-            None => tokens::mirror_unasked(&self.input),
-        };
+        let handled = self.handled();
         let mut status = status::refused(&self.input, handled, &problem);
         status.schedule.clone_from(&self.schedule);
         self.write(&status)
@@ -296,6 +299,13 @@ impl Reconcile {
         let status = status::waiting_for(&self.input, tokens::mirror_unasked(&self.input), &error);
         self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
         self.write(&status?)
+    }
+
+    fn handled(&self) -> Option<HandledConnectorTokens> {
+        match &self.answer {
+            Some(answer) => tokens::mirror(&self.input, &self.failed_verbs, Some(answer)),
+            None => tokens::mirror_unasked(&self.input),
+        }
     }
 
     fn write(&mut self, status: &ConnectorStatus) -> Option<Request> {
@@ -320,7 +330,7 @@ impl Step for Reconcile {
             (Phase::Projecting, Some(Ok(Answer::Connector(answer)))) => self.projected(answer),
             (Phase::Ensuring(machine), reply) => self.ensure(machine, reply),
             (Phase::RemovingSchedule(machine, problem), reply) => self.remove_schedule(machine, problem, reply),
-            (Phase::Starting(verb), Some(reply)) => self.started(verb, reply),
+            (Phase::Starting(run), Some(reply)) => self.started(run, reply),
             (Phase::Checking(plan), Some(Ok(_))) => self.checked(plan),
             // Only the check did not start: what the spec asks for is applied.
             (Phase::Checking(_), Some(Err(error))) => {

@@ -12,9 +12,13 @@ use super::{
     tokens,
 };
 use crate::{
-    crd::ConnectorStatus,
+    crd::{ConnectorStatus, DataPolicy},
     credentials::{Sealer, seal::generate_identity},
-    model::config::SecretFields,
+    model::{
+        config::{self, SecretFields},
+        cursor::Window,
+        entity::Entity,
+    },
     operator::{
         names::Installation,
         outcome::Again,
@@ -22,7 +26,7 @@ use crate::{
         world::Kind,
         world_fake::{FakeWorld, Fault, every_fault, key, run},
     },
-    store::{DesiredState, Owner, Verb},
+    store::{DesiredState, LetterSelection, Owner, Verb, Wish},
 };
 
 const RESYNC: Duration = Duration::from_secs(600);
@@ -61,6 +65,7 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
             spread: Duration::from_secs(60),
             catch_up_window: Duration::from_secs(3_600),
             suspend: false,
+            data_policy: DataPolicy::Retain,
         }),
         vault: Vault::new(Sealer::new(&generate_identity().1).expect("recipient"), "installation"),
         connection: None,
@@ -161,7 +166,11 @@ fn a_token_is_one_run_whatever_fails_and_none_at_first_sight() {
         world.fail(None);
         reconcile(&world, with("now"));
         assert_eq!(runs(&world), ["sync-acme-hubspot-2026-11-23T00:59:00Z"], "{fault:?}");
-        assert_eq!(shown(&world).last_handled.and_then(|handled| handled.sync).as_deref(), Some("now"), "{fault:?}");
+        assert_eq!(
+            shown(&world).last_handled.and_then(|handled| handled.sync).map(|sync| sync.token).as_deref(),
+            Some("now"),
+            "{fault:?}"
+        );
     }
 }
 
@@ -179,12 +188,97 @@ fn a_cluster_rebuilt_on_a_surviving_store_repeats_no_verb() {
 }
 
 #[test]
-fn a_cursor_reset_is_handed_to_the_store_and_mirrored_without_a_run() {
+fn every_wish_reaches_the_store_with_what_it_is_about() {
+    let requests = json!({"requests": {
+        "fullSync": {"token": "f"}, "confirmSweep": {"token": "c"},
+        "resetCursor": {"token": "again", "expectedPosition": 7},
+        "replay": {"token": "r", "run": "run-1", "batch": 3},
+        "discard": {"token": "d", "entity": "contact", "record": "17"},
+        "resync": {"token": "s", "from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"},
+    }});
+    let wishes = tokens::present(&input(&world(), requests));
+    assert_eq!(wishes[&Verb::FullSync], Wish::from("f"));
+    assert_eq!(wishes[&Verb::ConfirmSweep], Wish::from("c"));
+    assert_eq!(wishes[&Verb::ResetCursor], Wish { expected_position: Some(7), ..Wish::from("again") });
+    let of_a_batch =
+        LetterSelection { workflow_id: Some("run-1".to_owned()), batch_index: Some(3), ..LetterSelection::default() };
+    assert_eq!(wishes[&Verb::Replay], Wish { letters: of_a_batch, ..Wish::from("r") });
+    let of_a_record = LetterSelection {
+        entity: Some(Entity::Contact),
+        source_id: Some("17".to_owned()),
+        ..LetterSelection::default()
+    };
+    assert_eq!(wishes[&Verb::Discard], Wish { letters: of_a_record, ..Wish::from("d") });
+    let (from, to) = ("2026-11-01T00:00:00Z", "2026-11-02T00:00:00Z");
+    let window = Some(Window { from: from.parse().expect("time"), to: to.parse().expect("time") });
+    assert_eq!(wishes[&Verb::Resync], Wish { window, ..Wish::from("s") });
+    assert_eq!(wishes.len(), 6);
+}
+
+#[test]
+fn wishes_that_come_together_are_one_run_and_a_confirmed_sweep_makes_it_a_full_one() {
     let world = world();
-    let input = input(&world, json!({"requests": {"resetCursor": {"token": "again"}}}));
-    assert_eq!(tokens::present(&input).get(&Verb::ResetCursor).map(String::as_str), Some("again"));
-    let mirrored = tokens::mirror(&input, &[]).expect("handled");
-    assert_eq!((mirrored.reset_cursor.as_deref(), mirrored.sync), (Some("again"), None));
+    reconcile(&world, json!({}));
+    let requests =
+        json!({"requests": {"sync": {"token": "s"}, "replay": {"token": "r"}, "confirmSweep": {"token": "c"}}});
+    reconcile(&world, requests.clone());
+    let runs = |world: &FakeWorld| {
+        let state = world.state();
+        state.started.iter().filter(|start| start.workflow_id.starts_with("sync-")).cloned().collect::<Vec<_>>()
+    };
+    let started = runs(&world);
+    assert_eq!(started.len(), 1, "{started:?}");
+    assert_eq!(started[0].input["fullSync"], true);
+    let handled = shown(&world).last_handled.expect("handled");
+    let replay = handled.replay.expect("replay");
+    assert_eq!((replay.token.as_str(), replay.outcome.as_deref()), ("r", Some("2 dead letters marked")));
+    assert_eq!(replay.time.map(|time| time.0.to_string()).as_deref(), Some("2026-11-23T00:59:00Z"));
+    assert!(handled.sync.is_some() && handled.confirm_sweep.is_some());
+    reconcile(&world, requests);
+    assert_eq!(runs(&world).len(), 1);
+}
+
+#[test]
+fn a_replay_and_a_resync_start_an_incremental_run_and_a_reset_and_a_discard_none() {
+    for (requests, expected) in [
+        (json!({"replay": {"token": "x"}}), Some(false)),
+        (json!({"resync": {"token": "x", "from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"}}), Some(false)),
+        (json!({"confirmSweep": {"token": "x"}}), Some(true)),
+        (json!({"discard": {"token": "x", "all": true}}), None),
+        (json!({"resetCursor": {"token": "x"}}), None),
+    ] {
+        let world = world();
+        reconcile(&world, json!({}));
+        reconcile(&world, json!({"requests": requests}));
+        let state = world.state();
+        let run = state.started.iter().find(|start| start.workflow_id.starts_with("sync-"));
+        assert_eq!(run.map(|run| run.input["fullSync"] == true), expected, "{requests}");
+    }
+}
+
+#[test]
+fn a_wish_that_a_paused_connector_cannot_run_is_noted_and_said_so() {
+    let world = world();
+    reconcile(&world, json!({"state": "Paused"}));
+    let left = reconcile(&world, json!({"state": "Paused", "requests": {"replay": {"token": "r"}}}));
+    let told: Vec<_> = left.outcome.notes.iter().filter(|note| note.reason == "RunRefused").collect();
+    assert!(told.len() == 1 && told[0].message.contains("the next sync does it"), "{told:?}");
+    assert!(world.state().started.is_empty());
+}
+
+#[test]
+fn a_connectors_own_data_policy_wins_over_its_tenants() {
+    let world = world();
+    let policy = |of_tenant: DataPolicy, own: serde_json::Value| {
+        let mut input = input(&world, own);
+        input.tenant.as_mut().expect("tenant").data_policy = of_tenant;
+        run(&world, Reconcile::new(input, RESYNC));
+        world.state().connectors["hubspot"].config.data_policy
+    };
+    assert_eq!(policy(DataPolicy::Retain, json!({})), config::DataPolicy::Retain);
+    assert_eq!(policy(DataPolicy::Delete, json!({})), config::DataPolicy::Delete);
+    assert_eq!(policy(DataPolicy::Delete, json!({"dataPolicy": "Retain"})), config::DataPolicy::Retain);
+    assert_eq!(policy(DataPolicy::Retain, json!({"dataPolicy": "Delete"})), config::DataPolicy::Delete);
 }
 
 #[test]

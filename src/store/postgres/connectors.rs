@@ -174,7 +174,8 @@ pub(super) async fn remove(
 
 /// `Store::projected_connectors`.
 pub(super) async fn projected(client: &impl GenericClient, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Fault> {
-    const PROJECTED: &str = "SELECT tenant_id, connector_id, cluster_id, namespace, name, uid, generation, removed_at
+    const PROJECTED: &str = "SELECT tenant_id, connector_id, cluster_id, namespace, name, uid, generation, removed_at,
+            coalesce(config ->> 'dataPolicy', 'retain')
         FROM gtm.connector WHERE cluster_id = $1 ORDER BY tenant_id, connector_id";
     let read = |row: &Row| {
         Ok(ProjectedConnector {
@@ -184,6 +185,7 @@ pub(super) async fn projected(client: &impl GenericClient, cluster_id: &str) -> 
             uid: row.try_get(5)?,
             generation: row.try_get(6)?,
             removed_at: row.try_get(7)?,
+            data_policy: from_name("data policy", row.try_get(8)?)?,
         })
     };
     query::rows(client, PROJECTED, &[&cluster_id]).await?.iter().map(read).collect()

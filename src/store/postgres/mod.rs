@@ -13,6 +13,7 @@ mod life;
 mod merge;
 mod migrate;
 mod pool;
+mod purge;
 mod query;
 mod statuses;
 mod sweep;
@@ -25,8 +26,9 @@ use deadpool_postgres::{Client, Pool};
 use jiff::Timestamp;
 
 use super::{
-    Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
-    ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest, LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Replay, Retention, RunEnd,
+    Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
+    LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Purged, Replay, Retention, RunEnd, RunRow,
     RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
 };
 use crate::{
@@ -277,6 +279,14 @@ impl Store for PostgresStore {
 
     async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error> {
         transact!(self, "erase a person", |transaction| life::erase(&transaction, tenant, person))
+    }
+
+    async fn purge_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Purged, Error> {
+        transact!(self, "purge a connector", |transaction| purge::purge(&transaction, tenant, connector))
+    }
+
+    async fn runs(&self, tenant: &TenantId, connector: &ConnectorId, limit: usize) -> Result<Vec<RunRow>, Error> {
+        read!(self, "list runs", |client| statuses::runs(client, tenant, connector, limit))
     }
 
     async fn take_budget(&self, key: &BudgetKey, limit: &BudgetLimit, want: u32) -> Result<BudgetGrant, Error> {

@@ -5,7 +5,10 @@ use jiff::Timestamp;
 use tokio_postgres::{Row, types::Json};
 
 use super::{fault::Fault, query};
-use crate::store::{ConnectorStatusRow, RunOutcome, RunRow, StatusPage, stored::from_name};
+use crate::{
+    ids::{ConnectorId, TenantId},
+    store::{ConnectorStatusRow, RunOutcome, RunRow, StatusPage, stored::from_name},
+};
 
 const CHANGED: &str = "SELECT c.tenant_id, c.connector_id, c.connection_status, c.connection_reason,
         c.connection_checked_at, c.account_id, s.cursor, a.last_success_at, a.dead_letters,
@@ -45,6 +48,21 @@ fn read(row: &Row) -> Result<ConnectorStatusRow, Fault> {
             None => None,
         },
     })
+}
+
+/// `Store::runs`. The columns stand where `read_run` expects them.
+pub(super) async fn runs(
+    client: &impl GenericClient,
+    tenant: &TenantId,
+    connector: &ConnectorId,
+    limit: usize,
+) -> Result<Vec<RunRow>, Fault> {
+    const RUNS: &str = "SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, workflow_id, run_no, full_sync, started_at, finished_at,
+            outcome, error, entity_type, stats, parked
+        FROM gtm.run WHERE tenant_id = $1 AND connector_id = $2 ORDER BY run_no DESC LIMIT $3";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = query::rows(client, RUNS, &[&tenant.as_str(), &connector.as_str(), &limit]).await?;
+    rows.iter().map(|row| read_run(row, row.try_get(10)?)).collect()
 }
 
 fn read_run(row: &Row, workflow_id: String) -> Result<RunRow, Fault> {

@@ -170,7 +170,8 @@ pub(super) fn remove(transaction: &Transaction<'_>, tenant: &TenantId, connector
 /// `Store::projected_connectors`.
 pub(super) fn projected(transaction: &Transaction<'_>, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Fault> {
     let mut statement = transaction.prepare_cached(
-        "SELECT tenant_id, connector_id, cluster_id, namespace, name, uid, generation, removed_at
+        "SELECT tenant_id, connector_id, cluster_id, namespace, name, uid, generation, removed_at,
+             coalesce(config ->> '$.dataPolicy', 'retain')
          FROM connector WHERE cluster_id = ?1 ORDER BY tenant_id, connector_id",
     )?;
     let rows = statement.query_map([cluster_id], |row| {
@@ -181,6 +182,7 @@ pub(super) fn projected(transaction: &Transaction<'_>, cluster_id: &str) -> Resu
             uid: row.get(5)?,
             generation: row.get(6)?,
             removed_at: row.get::<_, Option<At>>(7)?.map(|at| at.0),
+            data_policy: row.get::<_, Name<_>>(8)?.0,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -12,6 +12,7 @@ mod lease;
 mod letters;
 mod life;
 mod migrate;
+mod purge;
 mod statuses;
 mod sweep;
 mod tenants;
@@ -26,8 +27,9 @@ use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior};
 
 use super::{
-    Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer, ConnectorProjection,
-    ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest, LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Replay, Retention, RunEnd,
+    Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
+    LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Purged, Replay, Retention, RunEnd, RunRow,
     RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
 };
 use crate::{
@@ -259,6 +261,16 @@ impl Store for SqliteStore {
     async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error> {
         let (tenant, person) = (tenant.clone(), person.clone());
         self.writer.transact("erase a person", move |tx| life::erase(tx, &tenant, &person)).await
+    }
+
+    async fn purge_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Purged, Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.writer.transact("purge a connector", move |tx| purge::purge(tx, &tenant, &connector)).await
+    }
+
+    async fn runs(&self, tenant: &TenantId, connector: &ConnectorId, limit: usize) -> Result<Vec<RunRow>, Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.reader.transact("list runs", move |tx| statuses::runs(tx, &tenant, &connector, limit)).await
     }
 
     async fn take_budget(&self, key: &BudgetKey, limit: &BudgetLimit, want: u32) -> Result<BudgetGrant, Error> {

@@ -1,7 +1,7 @@
 //! The operator's incremental status query (R27): connectors whose row or state changed since a time.
 
 use jiff::Timestamp;
-use rusqlite::{Row, Transaction};
+use rusqlite::{Row, Transaction, params};
 
 use super::{
     fault::Fault,
@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     contract::{activities::Parked, workflows::SyncStats},
+    ids::{ConnectorId, TenantId},
     store::{ConnectorStatusRow, RunRow, StatusPage},
 };
 
@@ -51,6 +52,23 @@ fn read(row: &Row<'_>) -> rusqlite::Result<ConnectorStatusRow> {
             None => None,
         },
     })
+}
+
+/// `Store::runs`. The columns stand where `read_run` expects them.
+pub(super) fn runs(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    connector: &ConnectorId,
+    limit: usize,
+) -> Result<Vec<RunRow>, Fault> {
+    const RUNS: &str = "SELECT 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, workflow_id, run_no, full_sync, started_at, finished_at,
+            outcome, error, entity_type, stats, parked
+        FROM run WHERE tenant_id = ?1 AND connector_id = ?2 ORDER BY run_no DESC LIMIT ?3";
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = transaction.prepare_cached(RUNS)?;
+    let key = params![tenant.as_str(), connector.as_str(), limit];
+    let rows = statement.query_map(key, |row| read_run(row, row.get(10)?))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn read_run(row: &Row<'_>, workflow_id: String) -> rusqlite::Result<RunRow> {
