@@ -137,7 +137,7 @@ pub(super) fn source_union() -> [Rule; 1] {
 /// What to keep is said one way. Which names there are is said by the connection check: it knows the stream's columns.
 pub(super) fn fields() -> [Rule; 1] {
     [rule(
-        "!(has(self.allow) && has(self.drop))",
+        "!has(self.allow) || size(self.allow) == 0 || !has(self.drop) || size(self.drop) == 0",
         "fields takes allow (only these) or drop (all but these), not both; hash goes with either",
     )]
 }
