@@ -14,8 +14,8 @@ mod rules;
 mod tenant_schedule;
 
 pub use connector::{
-    Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, HubspotSource, Limits, SecretRef, Source,
-    StreamName, StreamSpec, SyncSpec,
+    Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, FieldsSpec, HubspotSource, Limits,
+    SchemaContract, SecretRef, Source, StreamName, StreamSpec, SyncSpec,
 };
 pub use connector_status::{
     Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, Findings, LastSync, LastSyncOutcome,
