@@ -231,6 +231,7 @@ pub(super) fn whole_batch<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::cursor::Cursor;
 
     #[test]
     fn versions_order_by_run_then_batch_then_position() {
@@ -241,8 +242,7 @@ mod tests {
 
     #[test]
     fn a_damaged_batch_becomes_one_dead_letter_with_its_bytes() {
-        let next =
-            Load { generation: 0, full: true, upper: Timestamp::UNIX_EPOCH, streams: vec![], current: 0, token: None };
+        let next = Load::begin(&Cursor::default(), 0, true, &[], Timestamp::UNIX_EPOCH);
         let staged = StagedRow {
             staged_id: "s".to_owned(),
             seq: 3,

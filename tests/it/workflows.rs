@@ -261,7 +261,7 @@ async fn a_credential_of_another_account_is_said_and_a_reset_starts_over() {
 
     let reset = |token: &'static str| {
         move |connector: &mut ConnectorProjection| {
-            connector.tokens = [(Verb::ResetCursor, token.to_owned())].into();
+            connector.wishes = [(Verb::ResetCursor, token.into())].into();
         }
     };
     stack.connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), reset("new account")).await;

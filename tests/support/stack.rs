@@ -211,10 +211,11 @@ impl Stack {
                 requests_per_second: None,
                 quota_reserve_percent: 0,
                 max_rejected_percent: 20,
+                max_swept_percent: 10,
             },
             credential: Some(BaseCredential { sealed: self.sealer.seal(envelope), digest: token.to_owned() }),
             own_schedule: false,
-            tokens: Default::default(),
+            wishes: Default::default(),
         };
         edit(&mut projection);
         self.store.put_connector(&projection).await.expect("projected");

@@ -122,6 +122,8 @@ pub(crate) async fn a_load_in_progress_is_continued_unless_it_is_to_be_restarted
         ..LeaseRequest { load: incremental, ..request("run-3", Some(&second.epoch)) }
     };
     let third = world.store.take_lease(&wish).await.expect("takes over").lease;
-    assert_eq!(world.store.sync_state(&third).await.expect("reads").load, wish.load);
+    let restarted = world.store.sync_state(&third).await.expect("reads").load;
+    assert!(restarted.first_observed > 0, "what is older was there before it");
+    assert_eq!(restarted, gtm_sync::model::cursor::Load { first_observed: restarted.first_observed, ..wish.load });
     assert_eq!(wish.former_outcome, RunOutcome::Terminated);
 }

@@ -8,7 +8,7 @@ use gtm_sync::{
 
 use super::world::{
     ACCOUNT, World, at, connector, connector_id, credential, found, load_at_end, owner, request, tenant, tenant_id,
-    tokens,
+    wishes,
 };
 
 pub(crate) async fn migrating_again_keeps_version_and_installation(world: &World) {
@@ -99,7 +99,7 @@ pub(crate) async fn the_later_of_two_connectors_with_one_joined_name_is_refused(
 }
 
 pub(crate) async fn tokens_at_first_sight_are_recorded_and_a_later_one_is_fresh_once(world: &World) {
-    let with = |pairs: &[(Verb, &str)]| ConnectorProjection { tokens: tokens(pairs), ..connector() };
+    let with = |pairs: &[(Verb, &str)]| ConnectorProjection { wishes: wishes(pairs), ..connector() };
     let first =
         world.store.put_connector(&with(&[(Verb::Sync, "t1"), (Verb::FullSync, "f1")])).await.expect("projects");
     assert!(first.fresh_tokens.is_empty(), "recorded, not executed");
@@ -122,7 +122,7 @@ pub(crate) async fn tokens_at_first_sight_are_recorded_and_a_later_one_is_fresh_
 pub(crate) async fn a_cursor_reset_forgets_account_cursor_and_load_and_ends_the_run(world: &World) {
     world.projected().await;
     let lease = world.lease("run-1").await.lease;
-    let reset = ConnectorProjection { tokens: tokens(&[(Verb::ResetCursor, "r1")]), ..connector() };
+    let reset = ConnectorProjection { wishes: wishes(&[(Verb::ResetCursor, "r1")]), ..connector() };
     let answer = world.store.put_connector(&reset).await.expect("projects");
     assert!(answer.fresh_tokens.contains_key(&Verb::ResetCursor));
     let stored = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("known");

@@ -114,7 +114,7 @@ pub(crate) async fn a_row_of_another_account_gives_way_to_the_one_observed_later
     world.write(&lease, 0, &[contact("1", NEW, "of portal-1")]).await;
     let former = world.contact("1", "canonical_id").await;
     let reset = gtm_sync::store::ConnectorProjection {
-        tokens: super::world::tokens(&[(gtm_sync::store::Verb::ResetCursor, "r1")]),
+        wishes: super::world::wishes(&[(gtm_sync::store::Verb::ResetCursor, "r1")]),
         ..super::world::connector()
     };
     world.store.put_connector(&reset).await.expect("resets");

@@ -16,16 +16,20 @@ use gtm_sync::{
         cursor::{Cursor, Load},
         entity::Entity,
         record::{Cell, Rejected, Row},
+        stream::Stream,
     },
     store::{
         Applied, BaseCredential, ConnectionFound, ConnectorProjection, DesiredState, LeaseGranted, LeaseRequest,
-        NewStaged, Owner, RunOutcome, Store, TenantProjection, Verb,
+        NewStaged, Owner, RunOutcome, Store, TenantProjection, Verb, Wish,
     },
 };
 use jiff::Timestamp;
 
 /// The account of every test that does not change it.
 pub(crate) const ACCOUNT: &str = "portal-1";
+
+/// The stream of every test that does not need another.
+pub(crate) const CONTACTS: Stream = Stream { name: "contacts", entity: Entity::Contact, id_prefix: "" };
 
 /// Looks behind the trait, where a promise is about what is stored.
 #[async_trait]
@@ -98,15 +102,16 @@ pub(crate) fn connector() -> ConnectorProjection {
             requests_per_second: None,
             quota_reserve_percent: 10,
             max_rejected_percent: 20,
+            max_swept_percent: 10,
         },
         credential: Some(credential("digest-1")),
         own_schedule: false,
-        tokens: BTreeMap::new(),
+        wishes: BTreeMap::new(),
     }
 }
 
-pub(crate) fn tokens(pairs: &[(Verb, &str)]) -> BTreeMap<Verb, String> {
-    pairs.iter().map(|&(verb, token)| (verb, token.to_owned())).collect()
+pub(crate) fn wishes(pairs: &[(Verb, &str)]) -> BTreeMap<Verb, Wish> {
+    pairs.iter().map(|&(verb, token)| (verb, token.into())).collect()
 }
 
 pub(crate) fn found(status: ConnectionStatus, account: Option<&str>) -> ConnectionFound {
@@ -115,13 +120,19 @@ pub(crate) fn found(status: ConnectionStatus, account: Option<&str>) -> Connecti
 
 /// A full load of one stream, at its start.
 pub(crate) fn load() -> Load {
-    Load::begin(&Cursor::default(), 0, true, &["contacts"], at("2026-11-22T12:00:00Z"))
+    Load::begin(&Cursor::default(), 0, true, &[CONTACTS], at("2026-11-22T12:00:00Z"))
 }
 
-/// The same load, at its end.
+/// The same load, read and swept.
 pub(crate) fn load_at_end() -> Load {
-    let mut load = load();
-    load.finish_stream();
+    at_end(load())
+}
+
+/// A load whose every stream is read and, if it is a full one, swept.
+pub(crate) fn at_end(mut load: Load) -> Load {
+    while load.stream().is_some() {
+        load.finish_stream();
+    }
     load
 }
 

@@ -41,6 +41,7 @@ impl Account {
                 requests_per_second: None,
                 quota_reserve_percent: 10,
                 max_rejected_percent: 10,
+                max_swept_percent: 10,
             },
             fields: vec![("accessToken", "pat-simulated".to_owned())],
             allowed: vec!["127.0.0.1".to_owned()],

@@ -6,7 +6,7 @@ use gtm_sync::{
     connectors::{Fetch, Source},
     model::{
         batch::{Batch, BatchWriter, Record},
-        cursor::{Cursor, Load},
+        cursor::{Cursor, Load, Task},
         record::{Cell, Row},
     },
 };
@@ -36,8 +36,7 @@ impl Replica {
     /// One run: a full load or an increment of every stream.
     pub(crate) async fn sync(&mut self, source: &dyn Source, full: bool) {
         let clock = source.account().await.expect("account").clock;
-        let names: Vec<_> = source.streams().iter().map(|stream| stream.name).collect();
-        let mut load = Load::begin(&self.cursor, self.generation, full, &names, clock);
+        let mut load = Load::begin(&self.cursor, self.generation, full, source.streams(), clock);
         self.run(source, &mut load).await;
         self.generation = load.generation;
         self.cursor = load.finish(std::mem::take(&mut self.cursor));
@@ -52,7 +51,8 @@ impl Replica {
     }
 
     async fn run(&mut self, source: &dyn Source, load: &mut Load) {
-        while let Some(stream) = load.stream().cloned() {
+        while let Some(Task::Read(stream)) = load.task() {
+            let stream = stream.clone();
             let mut into = BatchWriter::default();
             let request =
                 Fetch { stream: &stream.name, lower: stream.lower, upper: load.upper, after: load.token.as_ref() };
