@@ -8,6 +8,8 @@ pub mod hubspot;
 pub mod oauth;
 pub mod registry;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -33,7 +35,7 @@ pub enum Error {
         /// `RateLimited` or `QuotaExhausted`, with the vendor's policy name.
         reason: String,
         /// How long, from now.
-        after: std::time::Duration,
+        after: Duration,
     },
     /// Another worker refreshes this token right now: look again after a moment.
     #[error("a token refresh is in progress")]
@@ -74,7 +76,7 @@ impl Error {
         match self {
             Self::Unavailable { .. } => Class::Transient,
             Self::Throttled { after, .. } => Class::RateLimited(*after),
-            Self::RefreshInProgress => Class::RateLimited(std::time::Duration::from_secs(2)),
+            Self::RefreshInProgress => Class::RateLimited(Duration::from_secs(2)),
             Self::Unauthorised { .. } => Class::Unauthorised,
             Self::Configuration { .. } | Self::UnreadablePage { .. } => Class::Invalid,
             Self::Store(class) => *class,
@@ -139,4 +141,32 @@ pub trait Source: Send + Sync {
     /// # Cancellation
     /// May be dropped at any await.
     async fn fetch(&self, request: Fetch<'_>, into: &mut BatchWriter) -> Result<Fetched, Error>;
+
+    /// Reads records back by their canonical `source_id`. Each id ends as exactly what `fetch` would push for it (row or
+    /// rejection), as a tombstone when the source says that it is deleted, or, when the source does not know it at all
+    /// (nor could), as a tombstone of the source's present time. A record merged into another brings that one along.
+    /// Nothing is pushed when it fails.
+    ///
+    /// # Errors
+    /// As `fetch`. An answer that leaves open what became of an id is an error, never a tombstone.
+    ///
+    /// # Idempotency
+    /// Reads only; the same ids may be read any number of times.
+    ///
+    /// # Cancellation
+    /// May be dropped at any await; then, too, nothing is pushed.
+    async fn read(&self, stream: &str, ids: &[String], into: &mut BatchWriter) -> Result<(), Error>;
+
+    /// How many live records of a stream were created before then; `None` where the source cannot count.
+    /// As late as the source's index: counts of a moment some minutes ago are exact.
+    ///
+    /// # Errors
+    /// As `fetch`.
+    ///
+    /// # Idempotency
+    /// Reads only.
+    async fn count(&self, stream: &str, created_before: Timestamp) -> Result<Option<u64>, Error>;
+
+    /// How long the source still tells of a deletion: whoever looks away for longer must read everything (R48).
+    fn tombstone_horizon(&self) -> Duration;
 }

@@ -7,7 +7,11 @@ use super::{Error, Source, Stream, budget::Budget, http::HttpClient, hubspot};
 use crate::{
     credentials::{Envelope, Opener, TokenStore},
     ids::{ConnectorId, TenantId},
-    model::config::{ConnectorConfig, SourceConfig, StreamConfig},
+    model::{
+        config::{ConnectorConfig, SourceConfig, StreamConfig},
+        policy::Policy,
+        pseudonym::PseudonymKey,
+    },
 };
 
 /// Everything a source is opened with.
@@ -32,6 +36,27 @@ pub struct Opening {
     pub http: HttpClient,
     /// Seals and opens refreshed tokens.
     pub opener: Opener,
+    /// Makes pseudonyms of the fields that streams hash; one tenant's connectors share it.
+    pub pseudonym_key: PseudonymKey,
+}
+
+impl Opening {
+    /// How a stream is configured, if the Connector names it.
+    pub(super) fn stream_config(&self, stream: &Stream) -> Option<&StreamConfig> {
+        self.config.streams.iter().find(|configured| configured.name == stream.name)
+    }
+
+    /// What a stream's spec says about its values. `property_names` has the source's name of what feeds each column.
+    ///
+    /// # Errors
+    /// `Configuration` for field rules that cannot be meant.
+    pub(super) fn policy(&self, stream: Stream, property_names: Vec<Option<&'static str>>) -> Result<Policy, Error> {
+        let configured = self.stream_config(&stream);
+        Policy::of(stream, configured, property_names, &self.pseudonym_key).map_err(|invalid| Error::Configuration {
+            system: self.config.source.source_type(),
+            detail: format!("{}: {invalid}", stream.name),
+        })
+    }
 }
 
 impl std::fmt::Debug for Opening {

@@ -193,6 +193,45 @@ pub struct StreamSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<rules::Property>", length(max = 200), extend("x-kubernetes-list-type" = "set"))]
     pub properties: Vec<String>,
+    /// What becomes of a value that does not fit its column: of another type, or not storable (a NUL character, half a character, a number that no store keeps).
+    #[serde(default)]
+    pub schema_contract: SchemaContract,
+    /// Which fields are stored, and how; default: all, as they are. With it, records that are put aside are kept without their content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<FieldsSpec>,
+}
+
+/// What becomes of a value that does not fit its column.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SchemaContract {
+    /// The column stays empty, the value is kept as text in the column `custom` under its property's name.
+    Evolve,
+    /// The stream stops until the spec or the value is changed; other streams go on.
+    Freeze,
+    /// The column stays empty.
+    DiscardValue,
+    /// The record becomes a dead letter.
+    #[default]
+    DiscardRow,
+}
+
+/// Which fields of a stream are stored: columns of the canonical schema, or names of `properties`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::fields()))]
+pub struct FieldsSpec {
+    /// Only these and those of `hash`; `custom` stands for all of `properties`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<rules::Field>", length(max = 100), extend("x-kubernetes-list-type" = "set"))]
+    pub allow: Vec<String>,
+    /// Not these. They are not even asked for, unless something else needs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<rules::Field>", length(max = 100), extend("x-kubernetes-list-type" = "set"))]
+    pub drop: Vec<String>,
+    /// As pseudonyms: a keyed hash of the text, trimmed and in lower case. Equal texts of one tenant have equal pseudonyms, so that they still join; those of other tenants differ.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<rules::Field>", length(max = 100), extend("x-kubernetes-list-type" = "set"))]
+    pub hash: Vec<String>,
 }
 
 /// Streams of the sources; which of them a source has is a rule of its own.

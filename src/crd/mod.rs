@@ -13,8 +13,8 @@ mod rules;
 mod tenant_schedule;
 
 pub use connector::{
-    Connector, ConnectorRequests, ConnectorSpec, ConnectorState, Credentials, HubspotSource, Limits, SecretRef, Source,
-    StreamName, StreamSpec, SyncSpec,
+    Connector, ConnectorRequests, ConnectorSpec, ConnectorState, Credentials, FieldsSpec, HubspotSource, Limits,
+    SchemaContract, SecretRef, Source, StreamName, StreamSpec, SyncSpec,
 };
 pub use connector_status::{
     Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, HandledConnectorTokens, LastSync,

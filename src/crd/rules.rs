@@ -112,6 +112,13 @@ text!(
     )]
 );
 text!(
+    /// A field of a stream.
+    Field, 1..=100, [rule(
+        matches("^[A-Za-z_][A-Za-z0-9_]*$"),
+        "a field is a column of the canonical schema, such as email, or one of the stream's properties: letters, digits and '_'",
+    )]
+);
+text!(
     /// A source's address.
     BaseUrl, 1..=512, base_url()
 );
@@ -124,6 +131,14 @@ pub(super) fn source_union() -> [Rule; 1] {
     [rule(
         "(self.type == 'HubSpot') == has(self.hubspot)",
         "type HubSpot needs source.hubspot; write hubspot: {} for the defaults",
+    )]
+}
+
+/// What to keep is said one way. Which names there are is said by the connection check: it knows the stream's columns.
+pub(super) fn fields() -> [Rule; 1] {
+    [rule(
+        "!has(self.allow) || size(self.allow) == 0 || !has(self.drop) || size(self.drop) == 0",
+        "fields takes allow (only these) or drop (all but these), not both; hash goes with either",
     )]
 }
 

@@ -5,14 +5,17 @@
 //! Body: tag (0 row, 1 tombstone, 2 rejected), entity code, then the fields in the order of their structs.
 //! Optional and variable fields are tagged; text is a u32 length and UTF-8.
 
+mod decode;
+
 use std::borrow::Cow;
 
-use jiff::{Timestamp, civil::Date};
+use decode::{decode, take_bytes};
+use jiff::Timestamp;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     entity::Entity,
-    record::{Cell, MAX_SOURCE_ID_BYTES, Rejected, Row},
+    record::{Cell, KEPT_OF_OVERSIZED, MAX_RECORD_BYTES, MAX_SOURCE_ID_BYTES, Rejected, Row, code},
 };
 
 /// Format version of the staged bytes; a worker refuses one that it does not know.
@@ -94,12 +97,25 @@ impl BatchWriter {
         self.bytes.len()
     }
 
-    /// Adds a row, or, where a value cannot stand in either store, a rejection that names the column.
+    /// Adds a row, or, where it cannot stand in either store, a rejection that names the column.
     /// `served` is the record as the source served it, kept only if it is rejected.
     ///
     /// # Panics
-    /// When the number of cells is not that of the entity's columns: a bug of the connector's mapping.
+    /// As `try_push`.
     pub fn push(&mut self, row: &Row<'_>, served: &[u8]) {
+        if let Err(misfit) = self.try_push(row) {
+            self.reject(&misfit.rejection(row, served));
+        }
+    }
+
+    /// Adds a row, or nothing and says why not.
+    ///
+    /// # Errors
+    /// What keeps it out of both stores.
+    ///
+    /// # Panics
+    /// When the number of cells is not that of the entity's columns: a bug of the connector's mapping.
+    pub(super) fn try_push(&mut self, row: &Row<'_>) -> Result<(), Misfit> {
         let columns = row.entity.columns();
         assert!(
             row.deleted_at.is_some() && row.cells.is_empty() || row.cells.len() == columns.len(),
@@ -107,41 +123,50 @@ impl BatchWriter {
             row.entity.table(),
             columns.len()
         );
-        let bad_id =
-            row.source_id.is_empty() || row.source_id.len() > MAX_SOURCE_ID_BYTES || row.source_id.contains('\0');
-        let fault = if bad_id {
-            Some("source_id")
-        } else {
-            row.cells
-                .iter()
-                .zip(columns)
-                .find(|(cell, column)| !cell.storable(column.kind))
-                .map(|(_, column)| column.name)
-        };
-        match fault {
-            Some(field) => self.reject(&Rejected {
-                entity: row.entity,
-                source_id: (!bad_id).then(|| Cow::Borrowed(&*row.source_id)),
-                code: "UnstorableValue".into(),
-                field: Some(field.into()),
-                payload: served.into(),
-            }),
-            None => self.record(|body| encode_row(body, row), |counts| counts.row_count += 1),
+        let id = &row.source_id;
+        if id.is_empty() || id.len() > MAX_SOURCE_ID_BYTES || id.contains('\0') {
+            return Err(Misfit::SourceId);
         }
+        if let Some(index) = row.cells.iter().zip(columns).position(|(cell, column)| !cell.storable(column.kind)) {
+            return Err(Misfit::Column(index));
+        }
+        let before = self.mark();
+        self.record(|body| encode_row(body, row), |counts| counts.row_count += 1);
+        if self.bytes.len() - before.length > MAX_RECORD_BYTES {
+            self.roll_back(before);
+            return Err(Misfit::Oversized);
+        }
+        Ok(())
     }
 
-    /// Adds a record that becomes a dead letter.
+    /// Adds a record that becomes a dead letter; of a payload above `MAX_RECORD_BYTES` only the beginning and the size.
     pub fn reject(&mut self, rejected: &Rejected<'_>) {
+        let payload = if rejected.payload.len() > MAX_RECORD_BYTES {
+            cut(&rejected.payload)
+        } else {
+            (&*rejected.payload).into()
+        };
         self.record(
             |body| {
-                body.extend([REJECTED, code(rejected.entity)]);
+                body.extend([REJECTED, entity_code(rejected.entity)]);
                 put_optional_text(body, rejected.source_id.as_deref());
                 put_text(body, &rejected.code);
                 put_optional_text(body, rejected.field.as_deref());
-                put_bytes(body, &rejected.payload);
+                put_bytes(body, &payload);
             },
             |counts| counts.rejected_count += 1,
         );
+    }
+
+    /// The end as it is now.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { length: self.bytes.len(), row_count: self.row_count, rejected_count: self.rejected_count }
+    }
+
+    /// Takes back everything since `mark`.
+    pub(super) fn roll_back(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.length);
+        (self.row_count, self.rejected_count) = (mark.row_count, mark.rejected_count);
     }
 
     fn record(&mut self, body: impl FnOnce(&mut Vec<u8>), count: impl FnOnce(&mut Self)) {
@@ -159,6 +184,53 @@ impl BatchWriter {
     pub fn finish(self) -> Vec<u8> {
         zstd::bulk::compress(&self.bytes, ZSTD_LEVEL).expect("zstd compresses any bytes into memory")
     }
+}
+
+/// A place in a batch that is being written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    length: usize,
+    row_count: u32,
+    rejected_count: u32,
+}
+
+/// What keeps a row out of both stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Misfit {
+    /// Its id is empty, too long or holds a NUL.
+    SourceId,
+    /// The cell at this index.
+    Column(usize),
+    /// It is larger than `MAX_RECORD_BYTES`.
+    Oversized,
+}
+
+impl Misfit {
+    /// The dead letter that the row becomes.
+    pub(super) fn rejection<'r>(self, row: &'r Row<'_>, served: &'r [u8]) -> Rejected<'r> {
+        let (code, field) = match self {
+            Self::SourceId => (code::UNSTORABLE_VALUE, Some("source_id")),
+            Self::Column(index) => (code::UNSTORABLE_VALUE, Some(row.entity.columns()[index].name)),
+            Self::Oversized => (code::OVERSIZED_RECORD, None),
+        };
+        Rejected {
+            entity: row.entity,
+            source_id: (self != Self::SourceId).then(|| Cow::Borrowed(&*row.source_id)),
+            code: code.into(),
+            field: field.map(Cow::Borrowed),
+            payload: if self == Self::Oversized { cut(served) } else { served.into() },
+        }
+    }
+}
+
+/// The beginning of a payload that is too large to keep, and how large it was; nothing stays nothing.
+fn cut(payload: &[u8]) -> Cow<'_, [u8]> {
+    if payload.len() <= KEPT_OF_OVERSIZED {
+        return payload.into();
+    }
+    let mut kept = payload[..KEPT_OF_OVERSIZED].to_vec();
+    kept.extend(format!("\n[cut: {} bytes in all]", payload.len()).into_bytes());
+    kept.into()
 }
 
 /// A staged batch, opened.
@@ -200,13 +272,13 @@ impl Batch {
     }
 }
 
-fn code(entity: Entity) -> u8 {
+fn entity_code(entity: Entity) -> u8 {
     entity as u8
 }
 
 fn encode_row(body: &mut Vec<u8>, row: &Row<'_>) {
     let start = body.len();
-    body.extend([if row.deleted_at.is_some() { TOMBSTONE } else { ROW }, code(row.entity)]);
+    body.extend([if row.deleted_at.is_some() { TOMBSTONE } else { ROW }, entity_code(row.entity)]);
     put_text(body, &row.source_id);
     for at in [row.source_created_at, row.source_updated_at, row.deleted_at] {
         put_timestamp(body, at);
@@ -274,147 +346,5 @@ fn put_cell(body: &mut Vec<u8>, cell: &Cell<'_>) {
     }
 }
 
-fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(head)
-}
-
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let length = u32::from_le_bytes(*take::<4>(rest)?) as usize;
-    let (head, tail) = rest.split_at_checked(length)?;
-    *rest = tail;
-    Some(head)
-}
-
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<Cow<'a, str>> {
-    std::str::from_utf8(take_bytes(rest)?).ok().map(Cow::Borrowed)
-}
-
-fn take_optional_text<'a>(rest: &mut &'a [u8]) -> Option<Option<Cow<'a, str>>> {
-    match take::<1>(rest)?[0] {
-        0 => Some(None),
-        _ => take_text(rest).map(Some),
-    }
-}
-
-fn take_timestamp(rest: &mut &[u8]) -> Option<Option<Timestamp>> {
-    match take::<1>(rest)?[0] {
-        0 => Some(None),
-        _ => Timestamp::from_microsecond(i64::from_le_bytes(*take(rest)?)).ok().map(Some),
-    }
-}
-
-fn take_cell<'a>(rest: &mut &'a [u8]) -> Option<Cell<'a>> {
-    Some(match take::<1>(rest)?[0] {
-        0 => Cell::Null,
-        1 => Cell::Text(take_text(rest)?),
-        2 => Cell::Integer(i64::from_le_bytes(*take(rest)?)),
-        3 => Cell::Decimal(take_text(rest)?),
-        4 => Cell::Boolean(take::<1>(rest)?[0] != 0),
-        5 => Cell::Timestamp(Timestamp::from_microsecond(i64::from_le_bytes(*take(rest)?)).ok()?),
-        6 => {
-            let year = i16::from_le_bytes(*take(rest)?);
-            let [month, day] = *take::<2>(rest)?;
-            Cell::Date(Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?)
-        }
-        7 => Cell::Json(take_text(rest)?),
-        _ => return None,
-    })
-}
-
-fn decode(body: &[u8]) -> Option<Record<'_>> {
-    let mut rest = body;
-    let [tag, entity] = *take::<2>(&mut rest)?;
-    let entity = *Entity::ALL.get(usize::from(entity))?;
-    if tag == REJECTED {
-        return Some(Record::Rejected(Rejected {
-            entity,
-            source_id: take_optional_text(&mut rest)?,
-            code: take_text(&mut rest)?,
-            field: take_optional_text(&mut rest)?,
-            payload: take_bytes(&mut rest)?.into(),
-        }));
-    }
-    let source_id = take_text(&mut rest)?;
-    let source_created_at = take_timestamp(&mut rest)?;
-    let source_updated_at = take_timestamp(&mut rest)?;
-    let deleted_at = take_timestamp(&mut rest)?;
-    let merged_into_source_id = take_optional_text(&mut rest)?;
-    let mut cells = Vec::new();
-    while rest.len() > 16 {
-        cells.push(take_cell(&mut rest)?);
-    }
-    let hash = *take::<16>(&mut rest)?;
-    let row = Row { entity, source_id, source_created_at, source_updated_at, deleted_at, merged_into_source_id, cells };
-    (row.cells.len() == entity.columns().len() || tag == TOMBSTONE).then_some(Record::Row(row, hash))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn account<'a>(name: Cell<'a>) -> Row<'a> {
-        let mut cells = vec![Cell::Null; Entity::Account.columns().len()];
-        cells[0] = name;
-        cells[4] = Cell::Integer(-7);
-        cells[5] = Cell::Decimal("1.50".into());
-        cells[15] = Cell::Timestamp("2026-01-02T03:04:05.123456Z".parse().expect("timestamp"));
-        cells[16] = Cell::Json(r#"{"a":[1,"ü"]}"#.into());
-        Row {
-            entity: Entity::Account,
-            source_id: "42".into(),
-            source_created_at: None,
-            source_updated_at: Some("2026-01-01T00:00:00Z".parse().expect("timestamp")),
-            deleted_at: None,
-            merged_into_source_id: Some("7".into()),
-            cells,
-        }
-    }
-
-    #[test]
-    fn what_was_pushed_is_read_back_and_equal_content_has_an_equal_hash() {
-        let row = account(Cell::Text("Ünïcode 🦀".into()));
-        let tombstone = Row { deleted_at: row.source_updated_at, cells: vec![], ..row.clone() };
-        let rejected = Rejected {
-            entity: Entity::Contact,
-            source_id: None,
-            code: "UnparsableRecord".into(),
-            field: None,
-            payload: b"{".as_slice().into(),
-        };
-        let mut writer = BatchWriter::default();
-        for pushed in [&row, &tombstone, &row] {
-            writer.push(pushed, b"{}");
-        }
-        writer.reject(&rejected);
-        assert_eq!((writer.row_count(), writer.rejected_count()), (3, 1));
-        let batch = Batch::open(&writer.finish()).expect("own format");
-        let records: Vec<_> = batch.records().collect::<Result<_, _>>().expect("undamaged");
-        let [Record::Row(first, hash), Record::Row(gone, other), Record::Row(_, again), Record::Rejected(last)] =
-            &records[..]
-        else {
-            panic!("{records:?}")
-        };
-        assert_eq!((first, gone, last), (&row, &tombstone, &rejected));
-        assert!(hash == again && hash != other);
-    }
-
-    #[test]
-    fn a_value_that_no_store_takes_becomes_a_rejection_naming_its_column() {
-        let mut writer = BatchWriter::default();
-        writer.push(&account(Cell::Text("nul \0".into())), b"{\"served\":1}");
-        let batch = Batch::open(&writer.finish()).expect("own format");
-        let Some(Ok(Record::Rejected(rejected))) = batch.records().next() else { panic!("not rejected") };
-        assert_eq!((rejected.field.as_deref(), &*rejected.payload), (Some("name"), b"{\"served\":1}".as_slice()));
-    }
-
-    #[test]
-    fn damaged_bytes_are_an_error_and_end_the_iteration() {
-        assert!(matches!(Batch::open(b"junk"), Err(Error::Damaged)));
-        let other = zstd::bulk::compress(&[9, 1, 2], 1).expect("compress");
-        assert!(matches!(Batch::open(&other), Err(Error::Format(9))));
-        let cut = zstd::bulk::compress(&[FORMAT, 200, 0, 0, 0, 1], 1).expect("compress");
-        assert_eq!(Batch::open(&cut).expect("opens").records().filter(Result::is_err).count(), 1);
-    }
-}
+mod tests;

@@ -62,7 +62,7 @@ impl SourceConfig {
 }
 
 /// One stream of a Connector.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamConfig {
     /// The connector's name for it, e.g. `companies`.
@@ -70,6 +70,48 @@ pub struct StreamConfig {
     /// Properties beyond the canonical ones; they arrive in the `custom` column.
     #[serde(default)]
     pub properties: Vec<String>,
+    /// What becomes of a value that does not fit its column.
+    #[serde(default)]
+    pub schema_contract: SchemaContract,
+    /// Which fields are kept, and how.
+    #[serde(default)]
+    pub fields: FieldRules,
+}
+
+/// What becomes of a value that does not fit its canonical column: of another type, or not storable (a NUL character, a
+/// lone surrogate, a number that no store keeps).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SchemaContract {
+    /// The column is null and `custom` keeps the value as text; the row lands.
+    Evolve,
+    /// The stream stops, and nothing of the page lands.
+    Freeze,
+    /// The column is null; the row lands.
+    DiscardValue,
+    /// The record becomes a dead letter.
+    #[default]
+    DiscardRow,
+}
+
+/// Which fields of a stream are kept: columns of its entity, or requested properties.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FieldRules {
+    /// When not empty: these and the hashed ones only.
+    pub allow: Vec<String>,
+    /// Not these.
+    pub drop: Vec<String>,
+    /// As a keyed hash instead of the text.
+    pub hash: Vec<String>,
+}
+
+impl FieldRules {
+    /// Whether every field is kept as it is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.drop.is_empty() && self.hash.is_empty()
+    }
 }
 
 /// The plaintext fields of a credential, e.g. `accessToken`. Debug shows the keys only.
@@ -106,6 +148,13 @@ impl SecretFields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_projected_by_an_older_release_keeps_its_meaning() {
+        let stream: StreamConfig = serde_json::from_str(r#"{"name":"deals"}"#).expect("defaults");
+        assert_eq!(stream.schema_contract, SchemaContract::DiscardRow);
+        assert!(stream.fields.is_empty() && stream.properties.is_empty());
+    }
 
     #[test]
     fn secret_lines_are_read_and_a_bad_one_is_named_without_its_content() {

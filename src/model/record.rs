@@ -62,6 +62,24 @@ pub struct Rejected<'a> {
     pub payload: Cow<'a, [u8]>,
 }
 
+/// Why a record becomes a dead letter: the `code`s of `Rejected` that are the same for every source.
+pub mod code {
+    /// A value that neither store takes, or that this column cannot hold.
+    pub const UNSTORABLE_VALUE: &str = "UnstorableValue";
+    /// A value that is not of its property's type.
+    pub const UNPARSABLE_VALUE: &str = "UnparsableValue";
+    /// What was served is no record.
+    pub const UNPARSABLE_RECORD: &str = "UnparsableRecord";
+    /// A record above `MAX_RECORD_BYTES`.
+    pub const OVERSIZED_RECORD: &str = "OversizedRecord";
+}
+
+/// Largest record that is stored, encoded. PostgreSQL would take a gigabyte a value, but a commit holds tens of
+/// thousands of records in memory, and no CRM serves more than some 100 KB a record (HubSpot: 65,536 characters a property).
+pub const MAX_RECORD_BYTES: usize = 4 << 20;
+/// What a dead letter keeps of a larger one: enough to recognise it.
+pub const KEPT_OF_OVERSIZED: usize = 64 << 10;
+
 /// Longest text that may stand in an indexed column: PostgreSQL's B-tree refuses entries above 2,704 bytes
 /// (one third of a page); ids of the vendors are far below.
 pub const MAX_SOURCE_ID_BYTES: usize = 512;
@@ -95,22 +113,20 @@ fn plain_decimal(text: &str) -> bool {
 
 /// A JSON document that `jsonb` takes: read into values only where an escape or an exponent could hide a poison (R38).
 fn storable_json(text: &str) -> bool {
-    if text.as_bytes().contains(&0) || text.contains("\\u0000") {
-        return false;
-    }
     let exponent = |pair: &[u8]| pair[0].is_ascii_digit() && pair[1].eq_ignore_ascii_case(&b'e');
     if !text.contains('\\') && !text.as_bytes().windows(2).any(exponent) {
         return serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     }
-    serde_json::from_str(text).is_ok_and(|value| numbers_fit(&value))
+    serde_json::from_str(text).is_ok_and(|value| fits(&value))
 }
 
-fn numbers_fit(value: &serde_json::Value) -> bool {
+fn fits(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Number(number) => number.as_f64().is_none_or(f64::is_finite),
-        serde_json::Value::Array(items) => items.iter().all(numbers_fit),
-        serde_json::Value::Object(fields) => fields.values().all(numbers_fit),
-        _ => true,
+        serde_json::Value::String(text) => !text.contains('\0'),
+        serde_json::Value::Array(items) => items.iter().all(fits),
+        serde_json::Value::Object(fields) => fields.iter().all(|(name, value)| !name.contains('\0') && fits(value)),
+        serde_json::Value::Null | serde_json::Value::Bool(_) => true,
     }
 }
 
@@ -121,8 +137,8 @@ mod tests {
     #[test]
     fn what_postgres_refuses_is_not_storable() {
         let json = |text: &'static str| Cell::Json(text.into()).storable(ColumnType::Json);
-        assert!(json(r#"{"a":"ä","b":1e300}"#));
-        for poison in [r#""\u0000""#, r#""\ud800""#, "1e400000", "{", "NaN"] {
+        assert!(json(r#"{"a":"ä","b":1e300,"c":"a backslash and \\u0000"}"#));
+        for poison in [r#""\u0000""#, r#"{"\u0000":1}"#, r#""\ud800""#, "\"\0\"", "1e400000", "{", "NaN"] {
             assert!(!json(poison), "{poison}");
         }
         assert!(!Cell::Text("a\0b".into()).storable(ColumnType::Text));

@@ -6,8 +6,12 @@ mod replica;
 use std::time::Duration;
 
 use gtm_sync::{
-    connectors::{Error, Fetch, conformance},
-    model::batch::BatchWriter,
+    connectors::{Error, Fetch, Source, conformance},
+    model::{
+        batch::{Batch, BatchWriter, Record},
+        config::{FieldRules, SchemaContract},
+        pseudonym::PseudonymKey,
+    },
 };
 use simulators::hubspot::{Edits, Kind, Limits, OauthOptions, Options, Properties, Simulator, Visibility};
 
@@ -29,6 +33,36 @@ fn options(records: u32) -> Options {
 
 fn properties(pairs: &[(&str, &str)]) -> Properties {
     pairs.iter().map(|&(name, value)| (name.to_owned(), Some(value.to_owned()))).collect()
+}
+
+/// Every record of a batch: a row's named cells, or the rejection.
+fn records(into: BatchWriter, column: &str) -> Vec<String> {
+    let batch = Batch::open(&into.finish()).expect("own format");
+    let text = |record| match record {
+        Record::Row(row, _) if row.deleted_at.is_some() => {
+            let merged = row.merged_into_source_id.map(|id| format!(" into {id}")).unwrap_or_default();
+            format!("{} gone{merged}", row.source_id)
+        }
+        Record::Row(row, _) => {
+            let index = row.entity.column_index(column).expect("a column");
+            format!("{} {:?}", row.source_id, row.cells[index])
+        }
+        Record::Rejected(rejected) => format!(
+            "{} {} {} ({} bytes)",
+            rejected.source_id.unwrap_or_default(),
+            rejected.code,
+            rejected.field.unwrap_or_default(),
+            rejected.payload.len()
+        ),
+    };
+    batch.records().map(|record| text(record.expect("undamaged"))).collect()
+}
+
+/// One record of contacts by id, as `column`.
+async fn read_one(source: &dyn Source, id: &str, column: &str) -> Result<Vec<String>, Error> {
+    let mut into = BatchWriter::default();
+    source.read("contacts", &[id.to_owned()], &mut into).await?;
+    Ok(records(into, column))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,4 +299,113 @@ async fn a_refused_request_names_the_scope_it_needs() {
     let result = conformance::read(&*source, "deals", None, simulator.state().now(), None).await;
     let Err(Error::Configuration { detail, .. }) = result else { panic!("{result:?}") };
     assert_eq!(detail, "list of deals: HTTP 403 MISSING_SCOPES; the token needs the scope crm.objects.deals.read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merged_record_reads_back_with_its_survivor() {
+    let simulator = Simulator::start(options(300)).await.expect("simulator");
+    let state = simulator.state();
+    let live = state.live_ids(Kind::Contacts);
+    let (winner, loser) = (&live[0], &live[1]);
+    assert!(state.merge(Kind::Contacts, winner, loser));
+    let source = Account::of(&simulator).source();
+    let read = read_one(&*source, loser, "email").await.expect("read");
+    assert!(read[0].starts_with(winner) && read[1] == format!("{loser} gone into {winner}"), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_and_stages_read_back_and_cannot_be_counted() {
+    let simulator = Simulator::start(options(2_000)).await.expect("simulator");
+    let source = Account::of(&simulator).source();
+    let upper = source.account().await.expect("account").clock;
+    for stream in ["owners", "pipelines"] {
+        let whole = conformance::read(&*source, stream, None, upper, None).await.expect("a list");
+        let gone = ["1".to_owned(), "default:gone".to_owned()];
+        let ids: Vec<_> = whole.rows.keys().chain(&gone).cloned().collect();
+        let mut into = BatchWriter::default();
+        source.read(stream, &ids, &mut into).await.expect("read");
+        let read = records(into, "custom");
+        assert_eq!(
+            (read.len(), read.iter().filter(|text| text.ends_with(" gone")).count()),
+            (ids.len(), 2),
+            "{read:?}"
+        );
+        assert_eq!(source.count(stream, upper).await, Ok(None), "{stream}");
+    }
+    let unopened = Account::of(&simulator).streams(&["deals"]).source().count("contacts", upper).await;
+    assert!(matches!(unopened, Err(Error::Configuration { .. })), "{unopened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_object_type_is_counted_by_its_own_time_of_creation() {
+    let simulator = Simulator::start(options(1_000)).await.expect("simulator");
+    let state = simulator.state();
+    let source = Account::of(&simulator).source();
+    let before = source.account().await.expect("account").clock;
+    state.advance_clock(PAST_THE_LAG);
+    for (kind, stream) in [(Kind::Companies, "companies"), (Kind::Deals, "deals"), (Kind::Notes, "notes")] {
+        let live = state.live_ids(kind);
+        state.create(kind, properties(&[]));
+        assert!(state.archive(kind, &live[0]));
+        state.advance_clock(PAST_THE_LAG);
+        let now = state.now();
+        assert_eq!(source.count(stream, before).await, Ok(Some(live.len() as u64 - 1)), "{stream}");
+        assert_eq!(source.count(stream, now).await, Ok(Some(live.len() as u64)), "{stream}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_stream_stops_naming_its_field_and_an_evolving_one_keeps_the_value() {
+    let simulator = Simulator::start(options(300)).await.expect("simulator");
+    let state = simulator.state();
+    let id = state.live_ids(Kind::Contacts).remove(0);
+    state.update(Kind::Contacts, &id, properties(&[("hs_email_optout", "perhaps")]));
+    state.advance_clock(PAST_THE_LAG);
+    let under = |contract| Account::of(&simulator).policy("contacts", contract, FieldRules::default()).source();
+    let custom = |contract| {
+        let (source, id) = (under(contract), id.clone());
+        async move { read_one(&*source, &id, "custom").await }
+    };
+    let frozen = custom(SchemaContract::Freeze).await.expect_err("frozen");
+    assert_eq!(
+        frozen.to_string(),
+        "hubspot configuration: contacts: a value of hs_email_optout does not fit its column and schemaContract is Freeze"
+    );
+    let upper = state.now();
+    let result = conformance::read(&*under(SchemaContract::Freeze), "contacts", None, upper, None).await;
+    assert_eq!(result.expect_err("frozen").class(), gtm_sync::error_class::Class::Invalid, "later streams go on");
+    let evolved = custom(SchemaContract::Evolve).await.expect("read");
+    assert_eq!(evolved, [format!(r#"{id} Json("{{\"hs_email_optout\":\"perhaps\"}}")"#)]);
+    assert_eq!(custom(SchemaContract::DiscardValue).await.expect("read"), [format!("{id} Null")]);
+    let discarded = custom(SchemaContract::DiscardRow).await.expect("read");
+    assert!(discarded[0].starts_with(&format!("{id} UnparsableValue hs_email_optout (")), "{discarded:?}");
+    assert!(!discarded[0].ends_with("(0 bytes)"), "{discarded:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn personal_data_is_dropped_or_hashed_before_it_leaves_the_connector() {
+    let simulator = Simulator::start(options(300)).await.expect("simulator");
+    let state = simulator.state();
+    let id = state.live_ids(Kind::Contacts).remove(0);
+    let values = [("email", "Ada@Example.com"), ("phone", "+41 44"), ("hs_email_optout", "perhaps")];
+    state.update(Kind::Contacts, &id, properties(&values));
+    state.advance_clock(PAST_THE_LAG);
+    let list = |name: &str| vec![name.to_owned()];
+    let fields = FieldRules { allow: Vec::new(), drop: list("phone"), hash: list("email") };
+    let under = |contract| Account::of(&simulator).policy("contacts", contract, fields.clone()).source();
+
+    let source = under(SchemaContract::DiscardValue);
+    let pseudonym = PseudonymKey::of("installation", &"acme".parse().expect("id")).pseudonym("ada@example.com");
+    assert_eq!(read_one(&*source, &id, "email").await.expect("read"), [format!("{id} Text({pseudonym:?})")]);
+    assert_eq!(read_one(&*source, &id, "phone").await.expect("read"), [format!("{id} Null")]);
+    let rejected = read_one(&*under(SchemaContract::DiscardRow), &id, "email").await.expect("read");
+    assert_eq!(rejected, [format!("{id} UnparsableValue hs_email_optout (0 bytes)")], "nothing of it is kept");
+
+    let wrong = FieldRules { drop: list("emial"), ..FieldRules::default() };
+    let Err(Error::Configuration { detail, .. }) =
+        Account::of(&simulator).policy("contacts", SchemaContract::default(), wrong).open()
+    else {
+        panic!("not refused")
+    };
+    assert!(detail.starts_with("contacts: fields names \"emial\""), "{detail}");
 }

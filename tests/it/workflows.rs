@@ -220,7 +220,7 @@ async fn pages_without_news_move_the_position_all_the_same() {
     let _worker = stack.worker();
     stack.tenant("acme", None).await;
     let only_contacts = |connector: &mut ConnectorProjection| {
-        connector.config.streams = vec![StreamConfig { name: "contacts".to_owned(), properties: Vec::new() }];
+        connector.config.streams = vec![StreamConfig { name: "contacts".to_owned(), ..StreamConfig::default() }];
     };
     stack.connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), only_contacts).await;
     check_connection(&stack, "acme", "hubspot").await.completed();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use url::Url;
@@ -40,6 +41,8 @@ const REPLACEMENTS: u32 = 2;
 const MALFORMED_TOKEN: u16 = 530;
 /// "Migration in progress", with `Retry-After` (same page).
 const MIGRATION_IN_PROGRESS: u16 = 477;
+/// The category of ids that a batch read does not find (hubspot-api-client's models, `StandardError`).
+const NOT_FOUND: &str = "OBJECT_NOT_FOUND";
 /// "Locked": too many requests at one time; the guide asks for two seconds between them.
 const LOCKED: u16 = 423;
 
@@ -83,6 +86,19 @@ struct Refusal {
     errors: Vec<RefusalDetail>,
 }
 
+/// The errors of a batch that succeeded in parts.
+#[derive(Deserialize)]
+struct PartialRefusal {
+    #[serde(default)]
+    errors: Vec<InputRefusal>,
+}
+
+#[derive(Deserialize)]
+struct InputRefusal {
+    #[serde(default)]
+    category: Option<String>,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RefusalDetail {
@@ -110,6 +126,12 @@ impl Client {
     pub(super) fn post(&self, class: Class, what: impl Into<String>, path: &str, body: &impl Serialize) -> Call {
         let body = serde_json::to_vec(body).expect("request bodies are plain values");
         Call { class, what: what.into(), method: Method::POST, url: endpoint(&self.base, path), body: Some(body) }
+    }
+
+    /// The same call with a query.
+    pub(super) fn with_query(mut call: Call, query: &[(&str, &str)]) -> Call {
+        call.url.query_pairs_mut().extend_pairs(query);
+        call
     }
 
     /// Sends a call until it is answered with success, refreshing the token and waiting out short throttles.
@@ -164,6 +186,21 @@ impl Client {
             let page = Page::parse(response.body).ok_or_else(|| unreadable(call))?;
             let next = accept(&page)?;
             Ok((page, next))
+        })
+        .await
+    }
+
+    /// Sends a batch read and gives what it found, with the time of the answer. An id that is not found is just missing.
+    ///
+    /// # Errors
+    /// As `page`; `UnreadablePage` when some ids were refused for another reason, so that nothing can be said of them.
+    pub(super) async fn batch_read(&self, call: &Call) -> Result<(Page, Timestamp), Error> {
+        self.read_by(call, |response| {
+            if response.status == StatusCode::MULTI_STATUS {
+                partly_refused(call, &response)?;
+            }
+            let at = response.date().ok_or_else(|| unreadable(call))?;
+            Ok((Page::parse(response.body).ok_or_else(|| unreadable(call))?, at))
         })
         .await
     }
@@ -253,6 +290,15 @@ pub(super) fn endpoint(base: &Url, path: &str) -> Url {
 /// The answer stayed unreadable.
 fn unreadable(call: &Call) -> Error {
     Error::UnreadablePage { system: SYSTEM, detail: format!("{}: not the JSON it should be", call.what) }
+}
+
+/// 207 is the answer to a batch with missing ids (`OBJECT_NOT_FOUND`), and to one with any other trouble.
+fn partly_refused(call: &Call, response: &Response) -> Result<(), Error> {
+    let refusal = serde_json::from_slice::<PartialRefusal>(&response.body).map_err(|_| unreadable(call))?;
+    let other = refusal.errors.iter().map(|error| error.category.as_deref()).find(|name| *name != Some(NOT_FOUND));
+    let Some(category) = other else { return Ok(()) };
+    let code = category.filter(|category| is_code(category)).unwrap_or("without a category");
+    Err(Error::UnreadablePage { system: SYSTEM, detail: format!("{}: HTTP 207 {code}", call.what) })
 }
 
 fn refusal_of(response: &Response) -> Refusal {

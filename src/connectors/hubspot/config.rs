@@ -3,6 +3,7 @@
 
 use url::Url;
 
+use super::directory;
 use crate::{
     connectors::{Error, Stream},
     model::entity::Entity,
@@ -57,6 +58,32 @@ pub(super) enum From {
     Custom,
 }
 
+impl From {
+    /// The property under whose name `custom` keeps what does not fit.
+    pub(super) fn property(self) -> Option<&'static str> {
+        match self {
+            Self::Text(names) | Self::Timestamp(names) => names.first().copied(),
+            Self::Integer(name)
+            | Self::Decimal(name)
+            | Self::Boolean(name)
+            | Self::Date(name)
+            | Self::Milliseconds(name) => Some(name),
+            Self::DealStatus => Some(IS_CLOSED),
+            Self::Nothing | Self::Kind | Self::Company | Self::Contacts | Self::Links | Self::Custom => None,
+        }
+    }
+
+    /// The associations it is made of.
+    pub(super) fn associations(self) -> &'static [To] {
+        match self {
+            Self::Company => &[To::Companies],
+            Self::Contacts => &[To::Contacts],
+            Self::Links => ENGAGED_WITH,
+            _ => &[],
+        }
+    }
+}
+
 /// A type of CRM object whose records are paged, searched and associated alike.
 #[derive(Debug)]
 pub(super) struct ObjectType {
@@ -68,8 +95,8 @@ pub(super) struct ObjectType {
     pub(super) kind: Option<&'static str>,
     /// The property that holds the time of the last change.
     pub(super) modified: &'static str,
-    /// Types whose associations are read with it.
-    pub(super) associations: &'static [To],
+    /// The property that holds the time of creation; engagements have none without the prefix.
+    pub(super) created: &'static str,
     /// One per column of `entity`.
     pub(super) columns: &'static [From],
 }
@@ -115,7 +142,7 @@ pub(super) const OBJECT_TYPES: &[ObjectType] = &[
         entity: Entity::Account,
         kind: None,
         modified: "hs_lastmodifieddate",
-        associations: &[],
+        created: "createdate",
         columns: &[
             From::Text(&["name"]),
             From::Text(&["domain"]),
@@ -142,7 +169,7 @@ pub(super) const OBJECT_TYPES: &[ObjectType] = &[
         kind: None,
         // Contacts alone keep it under this name (docs/facts.md, Sources).
         modified: "lastmodifieddate",
-        associations: &[To::Companies],
+        created: "createdate",
         columns: &[
             From::Text(&["email"]),
             From::Text(&["firstname"]),
@@ -164,7 +191,7 @@ pub(super) const OBJECT_TYPES: &[ObjectType] = &[
         entity: Entity::Opportunity,
         kind: None,
         modified: "hs_lastmodifieddate",
-        associations: &[To::Companies, To::Contacts],
+        created: "createdate",
         columns: &[
             From::Text(&["dealname"]),
             From::Decimal("amount"),
@@ -276,8 +303,17 @@ const fn activity(name: &'static str, kind: &'static str, columns: &'static [Fro
         entity: Entity::Activity,
         kind: Some(kind),
         modified: "hs_lastmodifieddate",
-        associations: ENGAGED_WITH,
+        created: "hs_createdate",
         columns,
+    }
+}
+
+/// What feeds each column of a stream, by the source's own name.
+pub(super) fn property_names(stream: &Stream) -> Vec<Option<&'static str>> {
+    match (OBJECT_TYPES.iter().find(|object| object.name == stream.name), stream.entity) {
+        (Some(object), _) => object.columns.iter().map(|from| from.property()).collect(),
+        (None, Entity::Owner) => directory::OWNER_PROPERTIES.to_vec(),
+        (None, _) => directory::STAGE_PROPERTIES.to_vec(),
     }
 }
 

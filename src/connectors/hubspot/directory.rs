@@ -12,10 +12,29 @@ use super::{
     values,
 };
 use crate::model::{
-    batch::BatchWriter,
     entity::Entity,
+    page::{PageWriter, Unfit},
     record::{Cell, Row},
 };
+
+/// What feeds each column of `owner`.
+pub(super) const OWNER_PROPERTIES: [Option<&str>; 7] =
+    [Some("firstName"), Some("lastName"), Some("email"), Some("archived"), None, Some("teams"), None];
+/// What feeds each column of `stage`.
+pub(super) const STAGE_PROPERTIES: [Option<&str>; 7] = [
+    Some("label"),
+    Some("pipeline"),
+    Some("pipelineLabel"),
+    Some("displayOrder"),
+    Some(PROBABILITY),
+    Some(IS_CLOSED),
+    None,
+];
+const PROBABILITY: &str = "metadata.probability";
+const IS_CLOSED: &str = "metadata.isClosed";
+/// Indexes of the two columns above.
+const PROBABILITY_COLUMN: usize = 4;
+const STATUS_COLUMN: usize = 5;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -45,10 +64,10 @@ struct Team<'a> {
 }
 
 /// Pushes an owner. A deactivated user still owns records, so it stays a row, with `active` false, and is no tombstone.
-pub(super) fn push_owner(raw: &str, into: &mut BatchWriter) {
+pub(super) fn push_owner(raw: &str, into: &mut PageWriter<'_>) {
     let owner = serde_json::from_str::<Owner<'_>>(raw).map_err(|_| Fault::RECORD);
     match owner.and_then(owner_row) {
-        Ok(row) => into.push(&row, raw.as_bytes()),
+        Ok(row) => into.push(row, Vec::new(), raw.as_bytes()),
         Err(fault) => reject(Entity::Owner, id_of(raw), raw, fault, into),
     }
 }
@@ -116,25 +135,42 @@ struct Metadata<'a> {
     probability: Option<Text<'a>>,
 }
 
-/// Pushes the stages of a pipeline, each as a row of its own.
-pub(super) fn push_pipeline(raw: &str, into: &mut BatchWriter) {
+/// What a pipeline held of the stages wanted.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The `source_id` of each stage that was pushed or rejected.
+    pub(super) stages: Vec<String>,
+    /// The pipeline is unreadable as a whole: of its stages nothing can be said.
+    pub(super) unreadable: bool,
+}
+
+/// Pushes the stages of a pipeline that `wanted` names, each as a row of its own.
+pub(super) fn push_pipeline(raw: &str, wanted: impl Fn(&str) -> bool, into: &mut PageWriter<'_>) -> Seen {
     let Ok(pipeline) = serde_json::from_str::<Pipeline<'_>>(raw) else {
-        return reject(Entity::Stage, id_of(raw), raw, Fault::RECORD, into);
+        reject(Entity::Stage, id_of(raw), raw, Fault::RECORD, into);
+        return Seen { unreadable: true, ..Seen::default() };
     };
+    let mut seen = Seen::default();
     for raw in pipeline.stages.iter().map(|raw| raw.get()) {
+        let id = id_of(raw).map(|id| stage_id(&pipeline, &id));
+        if id.as_ref().is_some_and(|id| !wanted(id)) {
+            continue;
+        }
         let stage = serde_json::from_str::<Stage<'_>>(raw).map_err(|_| Fault::RECORD);
         match stage.and_then(|stage| stage_row(&pipeline, stage)) {
-            Ok(row) => into.push(&row, raw.as_bytes()),
-            Err(fault) => reject(Entity::Stage, id_of(raw).map(|id| stage_id(&pipeline, &id)), raw, fault, into),
+            Ok((row, unfit)) => into.push(row, unfit, raw.as_bytes()),
+            Err(fault) => reject(Entity::Stage, id.clone(), raw, fault, into),
         }
+        seen.stages.extend(id.map(Cow::into_owned));
     }
+    seen
 }
 
 fn stage_id(pipeline: &Pipeline<'_>, stage: &str) -> Cow<'static, str> {
     Cow::Owned(format!("{}:{stage}", pipeline.id.0))
 }
 
-fn stage_row<'a>(pipeline: &Pipeline<'a>, stage: Stage<'a>) -> Result<Row<'a>, Fault> {
+fn stage_row<'a>(pipeline: &Pipeline<'a>, stage: Stage<'a>) -> Result<(Row<'a>, Vec<Unfit>), Fault> {
     let updated = envelope_time(text(&stage.updated_at), "updatedAt")?;
     let mut row = Row {
         entity: Entity::Stage,
@@ -147,37 +183,40 @@ fn stage_row<'a>(pipeline: &Pipeline<'a>, stage: Stage<'a>) -> Result<Row<'a>, F
     };
     if stage.archived && updated.is_some() {
         row.deleted_at = updated;
-        return Ok(row);
+        return Ok((row, Vec::new()));
     }
-    let closed = match text(&stage.metadata.is_closed) {
-        Some(flag) => values::flag(flag).map_err(|_| Fault::value("metadata.isClosed"))?,
-        None => false,
+    let mut unfit = Vec::new();
+    let mut misread = |column, property: &str, text: &str| {
+        unfit.push(Unfit { column, property: property.to_owned(), text: text.to_owned() });
     };
-    let probability = match stage.metadata.probability.filter(|text| !text.0.is_empty()) {
-        Some(text) => values::decimal(text.0).map_err(|_| Fault::value("metadata.probability"))?,
-        None => Cell::Null,
-    };
+    let closed = text(&stage.metadata.is_closed)
+        .map_or(Some(false), |flag| values::flag(flag).inspect_err(|_| misread(STATUS_COLUMN, IS_CLOSED, flag)).ok());
+    let probability =
+        text(&stage.metadata.probability).filter(|text| !text.is_empty()).map_or(Some(Cell::Null), |text| {
+            let read = values::decimal(Cow::Owned(text.to_owned()));
+            read.inspect_err(|_| misread(PROBABILITY_COLUMN, PROBABILITY, text)).ok()
+        });
     row.cells = vec![
         cell(stage.label),
         Cell::Text(pipeline.id.0.clone()),
         cell(pipeline.label.clone()),
         stage.display_order.map_or(Cell::Null, Cell::Integer),
-        Cell::Text(status(closed, &probability).into()),
+        probability.clone().unwrap_or(Cell::Null),
+        status(closed, probability.as_ref()).map_or(Cell::Null, |status| Cell::Text(status.into())),
         Cell::Null,
     ];
-    row.cells.insert(4, probability);
-    Ok(row)
+    Ok((row, unfit))
 }
 
-/// A closed stage with any chance is the won one (pipelines guide: closed won has probability 1, closed lost 0).
-fn status(closed: bool, probability: &Cell<'_>) -> &'static str {
-    let some_chance =
-        matches!(probability, Cell::Decimal(text) if text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)));
-    match (closed, some_chance) {
-        (false, _) => "OPEN",
-        (true, true) => "WON",
-        (true, false) => "LOST",
+/// A closed stage with any chance is the won one (pipelines guide: closed won has probability 1, closed lost 0);
+/// `None` where what it takes to tell could not be read.
+fn status(closed: Option<bool>, probability: Option<&Cell<'_>>) -> Option<&'static str> {
+    if !closed? {
+        return Some("OPEN");
     }
+    let some_chance =
+        matches!(probability?, Cell::Decimal(text) if text.bytes().any(|digit| (b'1'..=b'9').contains(&digit)));
+    Some(if some_chance { "WON" } else { "LOST" })
 }
 
 fn text<'t>(text: &'t Option<Text<'_>>) -> Option<&'t str> {

@@ -11,17 +11,15 @@ use super::{
     values::{self, Unreadable},
 };
 use crate::model::{
-    batch::BatchWriter,
+    custom::text_of,
     entity::Entity,
-    record::{Cell, Rejected, Row},
+    page::{PageWriter, Unfit},
+    policy::Policy,
+    record::{Cell, Rejected, Row, code},
 };
 
-/// Rejection code of a record that is not one.
-pub(super) const UNPARSABLE_RECORD: &str = "UnparsableRecord";
-/// Rejection code of a property that is not of its type.
-pub(super) const UNPARSABLE_VALUE: &str = "UnparsableValue";
-
-/// Why one record becomes a rejection.
+/// Why one record becomes a rejection: its frame (id, times, associations) cannot be read. A value that is not of its
+/// column's type is `Unfit` instead, and the stream's contract decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     code: &'static str,
@@ -29,10 +27,10 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    pub(super) const RECORD: Self = Self { code: UNPARSABLE_RECORD, field: None };
+    pub(super) const RECORD: Self = Self { code: code::UNPARSABLE_RECORD, field: None };
 
     pub(super) fn value(property: &str) -> Self {
-        Self { code: UNPARSABLE_VALUE, field: Some(property.to_owned()) }
+        Self { code: code::UNPARSABLE_VALUE, field: Some(property.to_owned()) }
     }
 }
 
@@ -41,11 +39,16 @@ impl Fault {
 pub(super) struct Plan {
     pub(super) object: &'static ObjectType,
     pub(super) properties: Properties,
+    /// Types whose associations are read with it.
+    pub(super) associations: Vec<To>,
     columns: Vec<Column>,
     /// The first this many properties feed canonical columns; the others only `custom`.
     pub(super) canonical_count: usize,
     merged: usize,
 }
+
+/// The property at this position is not of its column's type.
+struct Misread(usize);
 
 #[derive(Debug)]
 enum Column {
@@ -60,27 +63,46 @@ enum Column {
 }
 
 impl Plan {
-    /// For an object type and the properties a Connector asks for beside the canonical ones.
-    pub(super) fn new(object: &'static ObjectType, custom: &[String]) -> Self {
+    /// For an object type and the properties a Connector asks for beside the canonical ones. What `policy` drops is
+    /// not asked for.
+    pub(super) fn new(object: &'static ObjectType, custom: &[String], policy: &Policy) -> Self {
         let mut properties = Properties::default();
-        let mut columns: Vec<_> = object.columns.iter().map(|from| Column::compile(*from, &mut properties)).collect();
+        let kept = |(index, from): (usize, &From)| if policy.keeps_column(index) { *from } else { From::Nothing };
+        let kept: Vec<_> = object.columns.iter().enumerate().map(kept).collect();
+        let mut columns: Vec<_> = kept.iter().map(|from| Column::compile(*from, &mut properties)).collect();
+        let mut associations = Vec::new();
+        for to in kept.iter().flat_map(|from| from.associations()) {
+            if !associations.contains(to) {
+                associations.push(*to);
+            }
+        }
         let merged = properties.add(MERGED_IDS);
         let canonical_count = properties.names().len();
-        let custom: Vec<_> = custom.iter().map(|name| properties.add(name)).collect();
+        let custom = custom.iter().filter(|name| policy.keeps_property(name));
+        let custom: Vec<_> = custom.map(|name| properties.add(name)).collect();
         for column in &mut columns {
             if let Column::Custom(positions) = column {
                 positions.clone_from(&custom);
             }
         }
-        Self { object, properties, columns, canonical_count, merged }
+        Self { object, properties, associations, columns, canonical_count, merged }
     }
 
     /// The row's id: activities carry their kind, because ids of two object types may be equal.
-    fn source_id<'a>(&self, id: Cow<'a, str>) -> Cow<'a, str> {
+    pub(super) fn source_id<'a>(&self, id: Cow<'a, str>) -> Cow<'a, str> {
         match self.object.kind {
             Some(kind) => Cow::Owned(format!("{kind}:{id}")),
             None => id,
         }
+    }
+
+    /// HubSpot's id in a row's; `None` for one that HubSpot cannot have given: its ids are positive numbers.
+    pub(super) fn vendor_id<'i>(&self, source_id: &'i str) -> Option<&'i str> {
+        let id = match self.object.kind {
+            Some(kind) => source_id.strip_prefix(kind)?.strip_prefix(':')?,
+            None => source_id,
+        };
+        id.parse::<i64>().is_ok_and(|number| number > 0 && number.to_string() == id).then_some(id)
     }
 
     /// Pushes a live record: its row, and a tombstone for each record that was merged into it.
@@ -89,18 +111,18 @@ impl Plan {
         raw: &str,
         object: Result<Object<'_>, Fault>,
         links: &Links,
-        into: &mut BatchWriter,
+        into: &mut PageWriter<'_>,
     ) {
         let rows = object.and_then(|object| {
-            let row = self.live_row(&object, links)?;
+            let (row, unfit) = self.live_row(&object, links)?;
             let merged = self.merged_rows(&object, &row)?;
-            Ok((row, merged))
+            Ok((row, unfit, merged))
         });
         match rows {
-            Ok((row, merged)) => {
-                into.push(&row, raw.as_bytes());
-                for tombstone in &merged {
-                    into.push(tombstone, raw.as_bytes());
+            Ok((row, unfit, merged)) => {
+                into.push(row, unfit, raw.as_bytes());
+                for tombstone in merged {
+                    into.push(tombstone, Vec::new(), raw.as_bytes());
                 }
             }
             Err(fault) => self.reject(raw, fault, into),
@@ -108,24 +130,32 @@ impl Plan {
     }
 
     /// Pushes a tombstone for an archived record, unless it was archived before `lower`.
-    pub(super) fn push_archived(&self, raw: &str, lower: Option<Timestamp>, into: &mut BatchWriter) {
-        match Object::parse(raw, &self.properties).ok_or(Fault::RECORD).and_then(|object| self.tombstone(object)) {
+    pub(super) fn push_archived(&self, raw: &str, lower: Option<Timestamp>, into: &mut PageWriter<'_>) {
+        match Object::parse(raw, &self.properties).ok_or(Fault::RECORD).and_then(|object| self.tombstone(&object)) {
             Ok(row) if lower.is_some_and(|lower| row.deleted_at < Some(lower)) => {}
-            Ok(row) => into.push(&row, raw.as_bytes()),
+            Ok(row) => into.push(row, Vec::new(), raw.as_bytes()),
             Err(fault) => self.reject(raw, fault, into),
         }
     }
 
-    fn reject(&self, raw: &str, fault: Fault, into: &mut BatchWriter) {
+    fn reject(&self, raw: &str, fault: Fault, into: &mut PageWriter<'_>) {
         reject(self.object.entity, id_of(raw).map(|id| self.source_id(id)), raw, fault, into);
     }
 
-    fn live_row<'a>(&self, object: &Object<'a>, links: &Links) -> Result<Row<'a>, Fault> {
+    fn live_row<'a>(&self, object: &Object<'a>, links: &Links) -> Result<(Row<'a>, Vec<Unfit>), Fault> {
         if object.archived {
-            return self.tombstone_of(object);
+            return Ok((self.tombstone(object)?, Vec::new()));
         }
-        let cells = self.columns.iter().map(|column| self.cell(column, object, links)).collect::<Result<_, _>>()?;
-        Ok(Row {
+        let mut unfit = Vec::new();
+        let mut cells = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            cells.push(self.cell(column, object, links).unwrap_or_else(|Misread(position)| {
+                let text = object.values[position].map(text_of).unwrap_or_default();
+                unfit.push(Unfit { column: cells.len(), property: self.properties.names()[position].clone(), text });
+                Cell::Null
+            }));
+        }
+        let row = Row {
             entity: self.object.entity,
             source_id: self.source_id(object.id.clone()),
             source_created_at: envelope_time(object.created_at.as_deref(), "createdAt")?,
@@ -133,14 +163,11 @@ impl Plan {
             deleted_at: None,
             merged_into_source_id: None,
             cells,
-        })
+        };
+        Ok((row, unfit))
     }
 
-    fn tombstone<'a>(&self, object: Object<'a>) -> Result<Row<'a>, Fault> {
-        self.tombstone_of(&object)
-    }
-
-    fn tombstone_of<'a>(&self, object: &Object<'a>) -> Result<Row<'a>, Fault> {
+    fn tombstone<'a>(&self, object: &Object<'a>) -> Result<Row<'a>, Fault> {
         let updated = envelope_time(object.updated_at.as_deref(), "updatedAt")?;
         let archived = envelope_time(object.archived_at.as_deref(), "archivedAt")?.or(updated);
         Ok(Row {
@@ -156,7 +183,8 @@ impl Plan {
 
     /// HubSpot says which records were merged but not when: the survivor's last change, which is never before the merge.
     fn merged_rows<'a>(&self, object: &Object<'a>, survivor: &Row<'a>) -> Result<Vec<Row<'a>>, Fault> {
-        let Some(ids) = self.scalar(object, self.merged)? else { return Ok(Vec::new()) };
+        let ids = self.scalar(object, self.merged).map_err(|_| Fault::value(MERGED_IDS))?;
+        let Some(ids) = ids else { return Ok(Vec::new()) };
         let row = |id: &str| Row {
             entity: self.object.entity,
             source_id: self.source_id(Cow::Owned(id.to_owned())),
@@ -171,7 +199,13 @@ impl Plan {
         if rows.is_empty() || survivor.source_updated_at.is_some() { Ok(rows) } else { Err(Fault::value("updatedAt")) }
     }
 
-    fn cell<'a>(&self, column: &Column, object: &Object<'a>, links: &Links) -> Result<Cell<'a>, Fault> {
+    /// The ids of the records that were merged into a served one, as far as they can be read.
+    pub(super) fn merged_ids(&self, object: &Object<'_>) -> Vec<String> {
+        let ids = self.scalar(object, self.merged).ok().flatten().unwrap_or_default();
+        ids.split(';').map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()).collect()
+    }
+
+    fn cell<'a>(&self, column: &Column, object: &Object<'a>, links: &Links) -> Result<Cell<'a>, Misread> {
         match column {
             Column::Nothing => Ok(Cell::Null),
             Column::Kind => Ok(self.object.kind.map_or(Cell::Null, |kind| Cell::Text(kind.into()))),
@@ -184,13 +218,9 @@ impl Plan {
         }
     }
 
-    fn scalar<'a>(&self, object: &Object<'a>, position: usize) -> Result<Option<Cow<'a, str>>, Fault> {
+    fn scalar<'a>(&self, object: &Object<'a>, position: usize) -> Result<Option<Cow<'a, str>>, Misread> {
         let Some(raw) = object.values[position] else { return Ok(None) };
-        values::scalar(raw).map_err(|Unreadable| self.fault_at(position))
-    }
-
-    fn fault_at(&self, position: usize) -> Fault {
-        Fault::value(&self.properties.names()[position])
+        values::scalar(raw).map_err(|Unreadable| Misread(position))
     }
 
     fn value<'a>(
@@ -198,19 +228,19 @@ impl Plan {
         object: &Object<'a>,
         positions: &[usize],
         convert: for<'b> fn(Cow<'b, str>) -> Result<Cell<'b>, Unreadable>,
-    ) -> Result<Cell<'a>, Fault> {
+    ) -> Result<Cell<'a>, Misread> {
         for &position in positions {
             if let Some(text) = self.scalar(object, position)? {
-                return convert(text).map_err(|Unreadable| self.fault_at(position));
+                return convert(text).map_err(|Unreadable| Misread(position));
             }
         }
         Ok(Cell::Null)
     }
 
-    fn deal_status<'a>(&self, object: &Object<'a>, won: usize, closed: usize) -> Result<Cell<'a>, Fault> {
+    fn deal_status<'a>(&self, object: &Object<'a>, won: usize, closed: usize) -> Result<Cell<'a>, Misread> {
         let flag = |position| {
             let text = self.scalar(object, position)?;
-            text.map(|text| values::flag(&text).map_err(|Unreadable| self.fault_at(position))).transpose()
+            text.map(|text| values::flag(&text).map_err(|Unreadable| Misread(position))).transpose()
         };
         Ok(match (flag(won)?, flag(closed)?) {
             (Some(true), _) => Cell::Text("WON".into()),
@@ -262,7 +292,13 @@ impl Column {
 }
 
 /// Adds a rejection.
-pub(super) fn reject(entity: Entity, source_id: Option<Cow<'_, str>>, raw: &str, fault: Fault, into: &mut BatchWriter) {
+pub(super) fn reject(
+    entity: Entity,
+    source_id: Option<Cow<'_, str>>,
+    raw: &str,
+    fault: Fault,
+    into: &mut PageWriter<'_>,
+) {
     into.reject(&Rejected {
         entity,
         source_id,
@@ -270,6 +306,19 @@ pub(super) fn reject(entity: Entity, source_id: Option<Cow<'_, str>>, raw: &str,
         field: fault.field.map(Cow::Owned),
         payload: raw.as_bytes().into(),
     });
+}
+
+/// The tombstone of an id that the source does not know.
+pub(super) fn unknown(entity: Entity, source_id: &str, at: Timestamp) -> Row<'_> {
+    Row {
+        entity,
+        source_id: source_id.into(),
+        source_created_at: None,
+        source_updated_at: Some(at),
+        deleted_at: Some(at),
+        merged_into_source_id: None,
+        cells: Vec::new(),
+    }
 }
 
 /// A time of the record's envelope.

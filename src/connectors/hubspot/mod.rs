@@ -1,11 +1,13 @@
 //! The HubSpot connector: reads a portal's CRM by the dated API into canonical rows.
-//! Opens and wires; `source` pages, `client` talks, `mapping` and `directory` translate.
+//! `open` wires, `source` pages, `read_back` reads by id, `client` talks, `mapping` and `directory` translate.
 
 mod client;
 pub mod config;
 mod directory;
 mod mapping;
+mod open;
 mod position;
+mod read_back;
 mod record;
 mod source;
 #[cfg(test)]

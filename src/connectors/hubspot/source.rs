@@ -9,21 +9,16 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    client::{Call, Class, Client, DEFAULT_LIMIT, SEARCH_LIMIT, SEARCH_SPACING, endpoint},
-    config::{API_VERSION, OBJECT_TYPES, SYSTEM, To, base_url, host},
+    client::{Call, Class, Client},
+    config::{API_VERSION, SYSTEM, To},
     directory,
     mapping::{Fault, Plan, distinct_ids},
     position::{Position, endless},
     record::{BatchLinks, Link, Links, Object, Page, add_link, listed_links, sort_links},
 };
 use crate::{
-    connectors::{
-        Account, Error, Fetch, Fetched, Source, Stream,
-        budget::{Key, Limit, Pacer},
-        oauth::{AccessTokens, Identity},
-        registry::{Opening, chosen_streams},
-    },
-    model::{batch::BatchWriter, config::SourceConfig},
+    connectors::{Account, Error, Fetch, Fetched, Source, Stream},
+    model::{batch::BatchWriter, page::PageWriter, policy::Policy},
 };
 
 /// Records a list page: the most that the API gives (objects guide).
@@ -31,20 +26,24 @@ const LIST_PAGE: usize = 100;
 /// Records a search page: the most that the API gives (search guide).
 const SEARCH_PAGE: usize = 200;
 /// Inputs of one batch read of objects (objects guide).
-const BATCH_READ_INPUTS: usize = 100;
+pub(super) const BATCH_READ_INPUTS: usize = 100;
 /// Properties' names in a list's URL; above about this length HubSpot answers 414 (docs/facts.md, Sources).
 const MAX_PROPERTIES_IN_URL: usize = 15_000;
 /// Properties' names in a search body, which may hold 3,000 characters in all (search guide).
 const MAX_PROPERTIES_IN_SEARCH: usize = 2_500;
+/// How long archived records can be listed: as long as they can be restored (docs/facts.md, Sources).
+const ARCHIVE_KEPT: Duration = Duration::from_secs(90 * 86_400);
 /// Parts of one record's association list before it counts as endless: 500 a part.
 const MAX_LINK_PARTS: usize = 1_000;
 
 /// The connector.
 #[derive(Debug)]
 pub struct HubSpot {
-    client: Client,
-    streams: Vec<Stream>,
-    plans: HashMap<&'static str, Plan>,
+    pub(super) client: Client,
+    pub(super) streams: Vec<Stream>,
+    pub(super) plans: HashMap<&'static str, Plan>,
+    /// What each stream's spec says about its values.
+    pub(super) policies: HashMap<&'static str, Policy>,
 }
 
 #[derive(Deserialize)]
@@ -54,43 +53,6 @@ struct AccountDetails {
 }
 
 impl HubSpot {
-    /// Opens the connector. Sends nothing.
-    ///
-    /// # Errors
-    /// `Configuration` for a base URL, stream, property or credential that cannot be used.
-    pub fn open(opening: Opening) -> Result<Self, Error> {
-        let SourceConfig::Hubspot { base_url: configured } = &opening.config.source;
-        let base = base_url(configured.as_deref())?;
-        let streams = chosen_streams(&opening.config.source, &opening.config.streams)?;
-        let plans = plans(&opening, &streams)?;
-        let identity = Identity {
-            host: host(configured.as_deref()),
-            system: SYSTEM,
-            token_url: endpoint(&base, &format!("/oauth/{API_VERSION}/token")),
-            credential_revision: opening.credential_revision,
-            tenant: opening.tenant.clone(),
-            connector: opening.connector.clone(),
-        };
-        let tokens =
-            AccessTokens::new(identity, &opening.envelope, opening.tokens, opening.opener, opening.http.clone())?;
-        let account_id = opening.account_id.unwrap_or_else(|| format!("{}/{}", opening.tenant, opening.connector));
-        let pacer = |class, limit, spacing| {
-            let key = Key { system: SYSTEM, account_id: account_id.clone(), class };
-            Pacer::new(opening.budget.clone(), key, limit, spacing)
-        };
-        let requests_per_second = opening.config.requests_per_second.map(|requests| requests.max(1));
-        let client = Client {
-            http: opening.http,
-            base,
-            tokens,
-            general: pacer("general", general_limit(requests_per_second), Duration::ZERO),
-            search: pacer("search", search_limit(requests_per_second), search_spacing(requests_per_second)),
-            requests_per_second,
-            reserve_percent: opening.config.quota_reserve_percent,
-        };
-        Ok(Self { client, streams, plans })
-    }
-
     async fn fetch_objects(&self, plan: &Plan, request: &Fetch<'_>, into: &mut BatchWriter) -> Result<Fetched, Error> {
         let position = Position::of(request, true)?;
         let call = self.page_call(plan, request, &position);
@@ -102,8 +64,21 @@ impl HubSpot {
             })
             .await?;
         match position {
-            Position::Archived { .. } => page.records().for_each(|raw| plan.push_archived(raw, request.lower, into)),
-            _ => self.push_live(plan, &position, &page, into).await?,
+            Position::Archived { .. } => {
+                let mut into = self.page_writer(request.stream, into)?;
+                page.records().for_each(|raw| plan.push_archived(raw, request.lower, &mut into));
+                landed(request.stream, into)?;
+            }
+            _ => {
+                let request_limit = match position {
+                    Position::List { .. } => Some(MAX_PROPERTIES_IN_URL),
+                    _ => Some(MAX_PROPERTIES_IN_SEARCH),
+                };
+                let mut into = self.page_writer(request.stream, into)?;
+                let listed = matches!(position, Position::List { .. });
+                self.push_live(plan, &page, listed, request_limit, &mut into).await?;
+                landed(request.stream, into)?;
+            }
         }
         fetched(next.as_ref())
     }
@@ -123,7 +98,7 @@ impl HubSpot {
         let mut query = vec![("limit", limit.as_str()), ("archived", archived)];
         query.extend(after.as_deref().map(|after| ("after", after)));
         let properties = requested(plan, MAX_PROPERTIES_IN_URL).join(",");
-        let associations: Vec<_> = plan.object.associations.iter().map(|to| to.name()).collect();
+        let associations: Vec<_> = plan.associations.iter().map(|to| to.name()).collect();
         let associations = associations.join(",");
         if archived == "true" {
             // A tombstone has no cells: nothing but the envelope is needed.
@@ -136,22 +111,19 @@ impl HubSpot {
     }
 
     /// Reads what the page lacks (associations, properties beyond the limits of its request), then pushes its records.
-    async fn push_live(
+    /// `listed` records carry their associations; `request_limit` is the length of names that the page's request held.
+    pub(super) async fn push_live(
         &self,
         plan: &Plan,
-        position: &Position,
         page: &Page,
-        into: &mut BatchWriter,
+        listed: bool,
+        request_limit: Option<usize>,
+        into: &mut PageWriter<'_>,
     ) -> Result<(), Error> {
         let mut objects: Vec<_> = page.records().map(|raw| Object::parse(raw, &plan.properties)).collect();
-        let listed = matches!(position, Position::List { .. });
         let links = self.links_of(plan, &objects, listed).await?;
-        let limit = if listed { MAX_PROPERTIES_IN_URL } else { MAX_PROPERTIES_IN_SEARCH };
-        let apart = if requested(plan, limit).len() < plan.properties.names().len() {
-            self.properties_apart(plan, &objects).await?
-        } else {
-            Vec::new()
-        };
+        let complete = request_limit.is_none_or(|limit| requested(plan, limit).len() == plan.properties.names().len());
+        let apart = if complete { Vec::new() } else { self.properties_apart(plan, &objects).await? };
         fill_in(plan, &mut objects, &apart);
         for (raw, object) in page.records().zip(objects) {
             let none = Links::new();
@@ -174,7 +146,7 @@ impl HubSpot {
         let mut found: HashMap<String, Links> = HashMap::new();
         let mut apart: Vec<Cow<'_, str>> = Vec::new();
         for object in objects.iter().flatten() {
-            let own = if listed { listed_links(object.associations, plan.object.associations) } else { Ok(None) };
+            let own = if listed { listed_links(object.associations, &plan.associations) } else { Ok(None) };
             match own {
                 Ok(Some(links)) => drop(found.insert(object.id.clone().into_owned(), links)),
                 Ok(None) => apart.push(object.id.clone()),
@@ -187,7 +159,7 @@ impl HubSpot {
         let ids = if listed { apart } else { distinct_ids(objects) };
         found.extend(ids.iter().map(|id| (id.clone().into_owned(), Links::new())));
         if !ids.is_empty() {
-            for &to in plan.object.associations {
+            for &to in &plan.associations {
                 self.read_links(plan, to, &ids, &mut found).await?;
             }
         }
@@ -243,25 +215,50 @@ impl HubSpot {
 
     async fn fetch_owners(&self, request: &Fetch<'_>, into: &mut BatchWriter) -> Result<Fetched, Error> {
         let position = Position::of(request, false)?;
-        let (archived, after) = match &position {
+        let (page, next) = self.owners_page(request.stream, &position).await?;
+        let mut into = self.page_writer(request.stream, into)?;
+        page.records().for_each(|raw| directory::push_owner(raw, &mut into));
+        landed(request.stream, into)?;
+        fetched(next.as_ref())
+    }
+
+    /// A page of owners and where the next one starts; the list of active ones ends in that of deactivated ones.
+    pub(super) async fn owners_page(
+        &self,
+        stream: &str,
+        position: &Position,
+    ) -> Result<(Page, Option<Position>), Error> {
+        let (archived, after) = match position {
             Position::List { after } => ("false", after),
             Position::Archived { after } => ("true", after),
-            Position::Search { .. } => return Err(endless(request.stream)),
+            Position::Search { .. } => return Err(endless(stream)),
         };
         let limit = LIST_PAGE.to_string();
         let mut query = vec![("limit", limit.as_str()), ("archived", archived)];
         query.extend(after.as_deref().map(|after| ("after", after)));
         let call = self.client.get("list of owners", &format!("/crm/owners/{API_VERSION}"), &query);
-        let (page, next) = self.client.page(&call, |page| position.advance(request.stream, page.after())).await?;
-        page.records().for_each(|raw| directory::push_owner(raw, into));
-        fetched(next.as_ref())
+        self.client.page(&call, |page| position.advance(stream, page.after())).await
     }
 
-    async fn fetch_pipelines(&self, into: &mut BatchWriter) -> Result<Fetched, Error> {
-        let call = self.client.get("list of deal pipelines", &format!("/crm/pipelines/{API_VERSION}/deals"), &[]);
-        let (page, ()) = self.client.page(&call, |_| Ok(())).await?;
-        page.records().for_each(|raw| directory::push_pipeline(raw, into));
+    async fn fetch_pipelines(&self, stream: &str, into: &mut BatchWriter) -> Result<Fetched, Error> {
+        let page = self.pipelines_page().await?;
+        let mut into = self.page_writer(stream, into)?;
+        for raw in page.records() {
+            directory::push_pipeline(raw, |_| true, &mut into);
+        }
+        landed(stream, into)?;
         Ok(Fetched { next: None })
+    }
+
+    pub(super) async fn pipelines_page(&self) -> Result<Page, Error> {
+        let call = self.client.get("list of deal pipelines", &format!("/crm/pipelines/{API_VERSION}/deals"), &[]);
+        Ok(self.client.page(&call, |_| Ok(())).await?.0)
+    }
+
+    /// Where the records of a stream go.
+    pub(super) fn page_writer<'w>(&'w self, stream: &str, into: &'w mut BatchWriter) -> Result<PageWriter<'w>, Error> {
+        let policy = self.policies.get(stream).ok_or_else(|| not_opened(stream))?;
+        Ok(PageWriter::new(into, policy))
     }
 }
 
@@ -282,51 +279,43 @@ impl Source for HubSpot {
     async fn fetch(&self, request: Fetch<'_>, into: &mut BatchWriter) -> Result<Fetched, Error> {
         match (request.stream, self.plans.get(request.stream)) {
             ("owners", _) => self.fetch_owners(&request, into).await,
-            ("pipelines", _) => self.fetch_pipelines(into).await,
+            ("pipelines", _) => self.fetch_pipelines(request.stream, into).await,
             (_, Some(plan)) => self.fetch_objects(plan, &request, into).await,
-            (unknown, None) => {
-                Err(Error::Configuration { system: SYSTEM, detail: format!("stream {unknown:?} is not opened") })
-            }
+            (unknown, None) => Err(not_opened(unknown)),
         }
+    }
+
+    async fn read(&self, stream: &str, ids: &[String], into: &mut BatchWriter) -> Result<(), Error> {
+        let mut into = self.page_writer(stream, into)?;
+        match (stream, self.plans.get(stream)) {
+            ("owners", _) => self.read_owners(ids, &mut into).await?,
+            ("pipelines", _) => self.read_stages(ids, &mut into).await?,
+            (_, Some(plan)) => self.read_objects(plan, ids, &mut into).await?,
+            (unknown, None) => return Err(not_opened(unknown)),
+        }
+        landed(stream, into)
+    }
+
+    async fn count(&self, stream: &str, created_before: Timestamp) -> Result<Option<u64>, Error> {
+        match (self.plans.get(stream), self.policies.get(stream)) {
+            (Some(plan), _) => self.count_objects(plan, created_before).await.map(Some),
+            (None, Some(_)) => Ok(None),
+            (None, None) => Err(not_opened(stream)),
+        }
+    }
+
+    fn tombstone_horizon(&self) -> Duration {
+        ARCHIVE_KEPT
     }
 }
 
-fn plans(opening: &Opening, streams: &[Stream]) -> Result<HashMap<&'static str, Plan>, Error> {
-    let configuration = |detail| Error::Configuration { system: SYSTEM, detail };
-    let mut plans = HashMap::new();
-    for stream in streams {
-        let configured = opening.config.streams.iter().find(|configured| configured.name == stream.name);
-        let custom = configured.map_or(&[][..], |configured| &configured.properties);
-        if let Some(bad) = custom.iter().find(|name| !is_property_name(name)) {
-            let detail = format!("{}: {bad:?} is no property name (letters, digits and '_', at most 100)", stream.name);
-            return Err(configuration(detail));
-        }
-        match OBJECT_TYPES.iter().find(|object| object.name == stream.name) {
-            Some(object) => drop(plans.insert(object.name, Plan::new(object, custom))),
-            None if custom.is_empty() => {}
-            None => return Err(configuration(format!("{} has a fixed set of properties", stream.name))),
-        }
-    }
-    Ok(plans)
+fn not_opened(stream: &str) -> Error {
+    Error::Configuration { system: SYSTEM, detail: format!("stream {stream:?} is not opened") }
 }
 
-/// Internal names of HubSpot's properties (properties guide); so they need no escaping anywhere.
-fn is_property_name(name: &str) -> bool {
-    (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-fn general_limit(requests_per_second: Option<u32>) -> Limit {
-    requests_per_second
-        .map_or(DEFAULT_LIMIT, |requests| Limit { requests: requests.saturating_mul(10), ..DEFAULT_LIMIT })
-}
-
-fn search_limit(requests_per_second: Option<u32>) -> Limit {
-    let requests = requests_per_second.map_or(SEARCH_LIMIT.requests, |requests| requests.saturating_mul(5));
-    Limit { requests: requests.min(SEARCH_LIMIT.requests), ..SEARCH_LIMIT }
-}
-
-fn search_spacing(requests_per_second: Option<u32>) -> Duration {
-    requests_per_second.map_or(SEARCH_SPACING, |requests| (Duration::from_secs(1) / requests).max(SEARCH_SPACING))
+/// Keeps a page, unless its stream is frozen.
+fn landed(stream: &str, page: PageWriter<'_>) -> Result<(), Error> {
+    page.finish().map_err(|frozen| Error::Configuration { system: SYSTEM, detail: format!("{stream}: {frozen}") })
 }
 
 /// The properties that fit into a request, canonical ones always; the Connector's own all or none.

@@ -10,9 +10,9 @@ use crate::{
         CHECK_CONNECTION_WORKFLOW, CONNECTOR_SYNC_WORKFLOW,
         workflows::{CheckConnectionInput, ConnectorSyncInput},
     },
-    crd::{ConnectorState, Source, conditions::reason},
+    crd::{self, ConnectorState, Source, StreamSpec, conditions::reason},
     ids::ConnectorId,
-    model::config::{ConnectorConfig, SourceConfig, StreamConfig},
+    model::config::{ConnectorConfig, FieldRules, SchemaContract, SourceConfig, StreamConfig},
     operator::{
         cron::smallest_gap,
         world::{Request, StartWorkflow},
@@ -94,17 +94,28 @@ fn config(input: &Input) -> ConnectorConfig {
     let spec = &input.spec;
     let Source::Hubspot(hubspot) = &spec.source;
     let base_url = hubspot.base_url.as_ref().map(|url| url.trim_end_matches('/').to_owned());
-    let streams = spec
-        .streams
-        .iter()
-        .map(|stream| StreamConfig { name: stream.name.as_str().to_owned(), properties: stream.properties.clone() });
     ConnectorConfig {
         source: SourceConfig::Hubspot { base_url },
-        streams: streams.collect(),
+        streams: spec.streams.iter().map(stream_config).collect(),
         batch_size: u32::try_from(spec.sync.batch_size).unwrap_or(1),
         requests_per_second: spec.limits.requests_per_second.and_then(|limit| u32::try_from(limit).ok()),
         quota_reserve_percent: u8::try_from(spec.limits.quota_reserve_percent).unwrap_or(u8::MAX),
         max_rejected_percent: u8::try_from(spec.limits.max_rejected_percent).unwrap_or(u8::MAX),
+    }
+}
+
+fn stream_config(spec: &StreamSpec) -> StreamConfig {
+    let fields = spec.fields.clone().unwrap_or_default();
+    StreamConfig {
+        name: spec.name.as_str().to_owned(),
+        properties: spec.properties.clone(),
+        schema_contract: match spec.schema_contract {
+            crd::SchemaContract::Evolve => SchemaContract::Evolve,
+            crd::SchemaContract::Freeze => SchemaContract::Freeze,
+            crd::SchemaContract::DiscardValue => SchemaContract::DiscardValue,
+            crd::SchemaContract::DiscardRow => SchemaContract::DiscardRow,
+        },
+        fields: FieldRules { allow: fields.allow, drop: fields.drop, hash: fields.hash },
     }
 }
 
@@ -188,6 +199,21 @@ mod tests {
     fn hosts(base_url: Option<&str>) -> Result<Vec<String>, &'static str> {
         let source = Source::Hubspot(HubspotSource { base_url: base_url.map(str::to_owned) });
         allowed_hosts(&source).map_err(|problem| problem.reason)
+    }
+
+    #[test]
+    fn a_stream_is_projected_with_its_contract_and_fields() {
+        let spec: StreamSpec = serde_json::from_value(serde_json::json!({
+            "name": "contacts", "properties": ["badge"], "schemaContract": "Evolve",
+            "fields": { "drop": ["phone"], "hash": ["email", "badge"] },
+        }))
+        .expect("a stream");
+        let config = stream_config(&spec);
+        assert_eq!((config.name.as_str(), config.schema_contract), ("contacts", SchemaContract::Evolve));
+        assert_eq!((config.fields.drop.as_slice(), config.fields.hash.len()), (["phone".to_owned()].as_slice(), 2));
+        let plain: StreamSpec = serde_json::from_value(serde_json::json!({ "name": "deals" })).expect("a stream");
+        let expected = StreamConfig { name: "deals".to_owned(), ..StreamConfig::default() };
+        assert_eq!(stream_config(&plain), expected, "the defaults of the API are those of the model");
     }
 
     #[test]

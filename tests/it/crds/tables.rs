@@ -100,6 +100,23 @@ pub(super) fn refused_connectors() -> Vec<(Value, &'static str)> {
             "a property is the source's internal name",
         ),
         (json!({ "streams": [{ "name": "deals", "properties": ["a", "a"] }] }), "duplicate entries"),
+        (
+            json!({ "streams": [{ "name": "deals", "schemaContract": "evolve" }] }),
+            "supported values: \"Evolve\", \"Freeze\"",
+        ),
+        (
+            json!({ "streams": [{ "name": "contacts", "fields": { "allow": ["email"], "drop": ["phone"] } }] }),
+            "fields takes allow (only these) or drop (all but these), not both",
+        ),
+        (
+            json!({ "streams": [{ "name": "contacts", "fields": { "hash": ["e-mail"] } }] }),
+            "a field is a column of the canonical schema, such as email",
+        ),
+        (json!({ "streams": [{ "name": "contacts", "fields": { "drop": ["email", "email"] } }] }), "duplicate entries"),
+        (
+            json!({ "streams": [{ "name": "contacts", "fields": { "mask": ["email"] } }] }),
+            "field not declared in schema",
+        ),
         (json!({ "sync": { "batchSize": 0 } }), "greater than or equal to 1"),
         (json!({ "sync": { "batchSize": 50_001 } }), "less than or equal to 50000"),
         (json!({ "sync": { "batchSize": 2.5 } }), "must be of type integer"),
@@ -164,6 +181,8 @@ pub(super) fn accepted_connectors() -> Vec<Value> {
         json!({ "credentials": { "secretRef": null, "sealed": "gtmseal1:0123456789abcdef:QUJDRA==" } }),
         json!({ "streams": [] }),
         json!({ "streams": [{ "name": "contacts", "properties": ["lifecyclestage", "hs_lead_status"] }, { "name": "notes" }] }),
+        json!({ "streams": [{ "name": "owners", "schemaContract": "Freeze", "fields": { "allow": ["active"], "drop": [] } }] }),
+        json!({ "streams": [{ "name": "contacts", "schemaContract": "Evolve", "fields": { "drop": ["phone"], "hash": ["email"] } }] }),
         json!({ "sync": { "batchSize": 50_000, "schedules": ["*/15 * * * *", "@daily"] } }),
         json!({ "limits": { "requestsPerSecond": 1_000, "quotaReservePercent": 0, "maxRejectedPercent": 100 } }),
         json!({ "state": "Stopped", "requests": { "sync": { "token": "a" }, "fullSync": { "token": "b" } } }),

@@ -12,7 +12,10 @@ use gtm_sync::{
         registry::{self, Opening},
     },
     credentials::{Envelope, MemoryTokens, Opener, seal::generate_identity},
-    model::config::{ConnectorConfig, SecretFields, SourceConfig, StreamConfig},
+    model::{
+        config::{ConnectorConfig, FieldRules, SchemaContract, SecretFields, SourceConfig, StreamConfig},
+        pseudonym::PseudonymKey,
+    },
 };
 use simulators::hubspot::{self, Defect, Effect, Kind, Simulator, StateHandle};
 
@@ -47,13 +50,20 @@ impl Account {
     }
 
     pub(crate) fn streams(mut self, names: &[&str]) -> Self {
-        let stream = |name: &&str| StreamConfig { name: (*name).to_owned(), properties: Vec::new() };
+        let stream = |name: &&str| StreamConfig { name: (*name).to_owned(), ..StreamConfig::default() };
         self.config.streams = names.iter().map(stream).collect();
         self
     }
 
     pub(crate) fn properties(mut self, stream: &str, properties: Vec<String>) -> Self {
-        self.config.streams = vec![StreamConfig { name: stream.to_owned(), properties }];
+        self.config.streams = vec![StreamConfig { name: stream.to_owned(), properties, ..StreamConfig::default() }];
+        self
+    }
+
+    /// One stream, with a contract and field rules.
+    pub(crate) fn policy(mut self, stream: &str, schema_contract: SchemaContract, fields: FieldRules) -> Self {
+        self.config.streams =
+            vec![StreamConfig { schema_contract, fields, name: stream.to_owned(), properties: Vec::new() }];
         self
     }
 
@@ -112,6 +122,7 @@ impl Account {
             budget: Arc::new(Unlimited),
             http: HttpClient::new(settings).expect("settings"),
             opener: self.opener.clone(),
+            pseudonym_key: PseudonymKey::of("installation", &"acme".parse().expect("id")),
         })
     }
 
@@ -150,6 +161,10 @@ impl Driver for SimulatorDriver {
 
     fn other_stream(&self) -> &'static str {
         "companies"
+    }
+
+    fn unknown_id(&self) -> String {
+        "987654321987".to_owned()
     }
 
     async fn break_with(&self, fault: Fault, times: Times) {

@@ -175,3 +175,41 @@ fn associations_are_the_same_from_both_ends_and_name_one_primary_company() {
     let (status, body) = ask(&state, "POST", path, json!({"inputs": [{"id": "1001"}, {"id": "2"}]}));
     assert_eq!((status, &body["errors"][0]["context"]["fromObjectId"][0]), (207, &json!("2")));
 }
+
+#[test]
+fn a_batch_read_gives_what_it_finds_and_names_what_it_does_not() {
+    let state = account(500);
+    let live = state.live_ids(Kind::Deals);
+    assert!(state.archive(Kind::Deals, &live[0]));
+    let read = |archived: bool, ids: &[&str]| {
+        let inputs: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
+        let target = format!("/crm/objects/2026-03/deals/batch/read?archived={archived}");
+        ask(&state, "POST", &target, json!({"inputs": inputs, "properties": ["dealname"]}))
+    };
+    let missing = |body: &Value| body["errors"][0]["context"]["ids"].clone();
+    let (status, body) = read(false, &[&live[0], &live[1], "7"]);
+    assert_eq!((status, ids(&body), missing(&body)), (207, vec![live[1].clone()], json!([live[0], "7"])));
+    assert_eq!(body["errors"][0]["category"], "OBJECT_NOT_FOUND");
+    let (status, body) = read(true, &[&live[0], &live[1]]);
+    assert_eq!((status, ids(&body), missing(&body)), (207, vec![live[0].clone()], json!([live[1]])));
+    assert!(body["results"][0]["archivedAt"].is_string());
+    assert_eq!(read(false, &[&live[1]]).0, 200);
+    let nothing = read(false, &["7"]);
+    assert_eq!((nothing.0, ids(&nothing.1).len()), (207, 0));
+}
+
+#[test]
+fn the_total_of_a_search_counts_beyond_the_page_and_by_time_of_creation() {
+    let state = account(2_000);
+    for kind in [Kind::Contacts, Kind::Notes] {
+        let created = kind.created_property();
+        let all = list_all(&state, &format!("/crm/objects/2026-03/{}?limit=100", kind.plural()));
+        let mut times: Vec<_> = all.iter().map(|one| one["createdAt"].as_str().expect("a time").to_owned()).collect();
+        times.sort_unstable();
+        let median = &times[times.len() / 2];
+        let before = times.iter().filter(|time| *time < median).count();
+        let filter = json!({"propertyName": created, "operator": "LT", "value": median});
+        let page = search(&state, kind, json!({"filterGroups": [{"filters": [filter]}], "limit": 1}));
+        assert_eq!((page["total"].as_u64(), ids(&page).len()), (Some(before as u64), 1), "{created}");
+    }
+}
