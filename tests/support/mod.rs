@@ -8,6 +8,9 @@
 )]
 
 pub mod proxy;
+pub mod random;
+pub mod resume_point;
+pub mod servers;
 pub mod stack;
 
 use std::{future::Future, time::Duration};
