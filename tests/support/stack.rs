@@ -30,7 +30,10 @@ use temporalio_common::{
     protos::temporal::api::{
         common::v1::WorkflowExecution,
         history::v1::HistoryEvent,
-        workflowservice::v1::{DescribeNamespaceRequest, GetWorkflowExecutionHistoryRequest, RegisterNamespaceRequest},
+        workflowservice::v1::{
+            DescribeNamespaceRequest, DescribeWorkflowExecutionRequest, GetWorkflowExecutionHistoryRequest,
+            RegisterNamespaceRequest,
+        },
     },
 };
 
@@ -364,6 +367,16 @@ impl Stack {
             }
             request.next_page_token = page.next_page_token;
         }
+    }
+
+    /// The attempts of the activities that a workflow waits for.
+    pub async fn pending_attempts(&self, id: &str) -> Vec<i32> {
+        let execution = Some(WorkflowExecution { workflow_id: id.to_owned(), run_id: String::new() });
+        let namespace = self.settings.temporal_namespace.clone();
+        let request = DescribeWorkflowExecutionRequest { namespace, execution };
+        let mut service = self.client.connection().clone();
+        let described = service.describe_workflow_execution(request.into_request()).await.expect("Temporal answers");
+        described.into_inner().pending_activities.iter().map(|activity| activity.attempt).collect()
     }
 
     /// Asks a workflow to stop and waits until it has.
