@@ -5,6 +5,7 @@
 mod equal;
 mod group;
 mod kills;
+mod long;
 mod processes;
 mod random_kills;
 mod servers;

@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -18,26 +18,27 @@ use tokio::{
     sync::watch,
 };
 
+use super::random::Random;
+
 /// Forwards to one address until it is dropped.
 pub struct Proxy {
     pub address: SocketAddr,
     open: Arc<watch::Sender<bool>>,
-    losses: Arc<Losses>,
+    losses: Option<Arc<Losses>>,
     accept: tokio::task::JoinHandle<()>,
 }
 
-/// Which answers to commits are lost.
-#[derive(Default)]
+/// Which answers to commits are lost: one in `one_in` at random. A fixed rhythm could hit the same transaction each time
+/// that it is tried again.
 struct Losses {
-    /// Every n-th; 0 = none.
-    every: u32,
-    commits: AtomicU32,
+    one_in: u64,
+    random: Mutex<Random>,
     lost: AtomicU32,
 }
 
 impl Losses {
     fn loses_this_one(&self) -> bool {
-        let loses = (self.commits.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(self.every);
+        let loses = self.random.lock().expect("nobody panics with it").within(1..=self.one_in) == 1;
         self.lost.fetch_add(u32::from(loses), Ordering::SeqCst);
         loses
     }
@@ -45,32 +46,33 @@ impl Losses {
 
 impl Proxy {
     pub async fn to(target: &str) -> Self {
-        Self::with(target, Losses::default()).await
+        Self::with(target, None).await
     }
 
-    /// In front of PostgreSQL without TLS: every n-th COMMIT reaches the server and is done there; the connection ends
-    /// before its answer.
-    pub async fn losing_answers_to_commits(target: &str, every: u32) -> Self {
-        Self::with(target, Losses { every, ..Losses::default() }).await
+    /// In front of PostgreSQL without TLS: one COMMIT in so many reaches the server and is done there; the connection
+    /// ends before its answer.
+    pub async fn losing_answers_to_commits(target: &str, one_in: u64, seed: u64) -> Self {
+        let random = Mutex::new(Random::of(&[seed]));
+        Self::with(target, Some(Arc::new(Losses { one_in, random, lost: AtomicU32::new(0) }))).await
     }
 
-    async fn with(target: &str, losses: Losses) -> Self {
+    async fn with(target: &str, losses: Option<Arc<Losses>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (open, _) = watch::channel(true);
-        let (open, losses) = (Arc::new(open), Arc::new(losses));
-        let (target, state, losing) = (target.to_owned(), Arc::clone(&open), Arc::clone(&losses));
+        let open = Arc::new(open);
+        let (target, state, losing) = (target.to_owned(), Arc::clone(&open), losses.clone());
         let accept = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let mut state = state.subscribe();
-                let (target, losing) = (target.clone(), Arc::clone(&losing));
+                let (target, losing) = (target.clone(), losing.clone());
                 tokio::spawn(async move {
                     if !*state.borrow() {
                         return;
                     }
                     let Ok(server) = TcpStream::connect(target).await else { return };
                     tokio::select! {
-                        () = forward(client, server, &losing) => {}
+                        () = forward(client, server, losing.as_deref()) => {}
                         _ = state.wait_for(|open| !open) => {}
                     }
                 });
@@ -91,7 +93,7 @@ impl Proxy {
 
     /// Answers lost so far.
     pub fn lost(&self) -> u32 {
-        self.losses.lost.load(Ordering::SeqCst)
+        self.losses.as_ref().map_or(0, |losses| losses.lost.load(Ordering::SeqCst))
     }
 }
 
@@ -101,11 +103,11 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(mut client: TcpStream, mut server: TcpStream, losses: &Losses) {
-    if losses.every == 0 {
+async fn forward(mut client: TcpStream, mut server: TcpStream, losses: Option<&Losses>) {
+    let Some(losses) = losses else {
         drop(copy_bidirectional(&mut client, &mut server).await);
         return;
-    }
+    };
     let (from_client, mut to_client) = client.into_split();
     let (mut from_server, to_server) = server.into_split();
     let must_lose = tokio::select! {

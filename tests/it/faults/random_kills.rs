@@ -2,16 +2,18 @@
 //! with every `cargo xtask test`, as many as wanted by `cargo xtask faults`.
 
 use super::group::{self, Report};
+use crate::support::wish;
 
 /// Lives that share one set of servers and its kills (see `group`).
 const GROUP: usize = 10;
 
 /// A number that `cargo xtask faults` sets.
 fn number(variable: &str, otherwise: u64) -> u64 {
-    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+    wish(variable).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
 }
 
 /// One line for each life, read by `cargo xtask faults`.
+#[expect(clippy::print_stdout, reason = "how this process reports to xtask")]
 fn tell(report: &Report) {
     println!("fault-run {}", serde_json::to_string(report).expect("a report is JSON"));
 }

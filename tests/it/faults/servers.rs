@@ -9,13 +9,13 @@ use crate::support::{
     eventually, fresh, postgres_url,
     proxy::Proxy,
     servers::TemporalServer,
-    stack::{Stack, address_of, fresh_database, register_namespace, through},
+    stack::{Ended, Stack, address_of, fresh_database, register_namespace, through},
 };
 
 const LONG: Duration = Duration::from_secs(120);
 
 /// Counts that add up, and nothing but what the source meant to be rejected.
-fn assert_whole(done: &serde_json::Value) {
+pub(super) fn assert_whole(done: &serde_json::Value) {
     assert_eq!((&done["outcome"], &done["stats"]["errorsCount"]), (&json!("complete"), &json!(0)), "{done}");
     let count = |name: &str| done["stats"][name].as_u64().expect("a count");
     assert_eq!(count("recordsProcessed"), count("recordsWritten") + count("recordsUnchanged"), "{done}");
@@ -24,18 +24,26 @@ fn assert_whole(done: &serde_json::Value) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs temporal, postgres"]
 async fn a_commit_whose_answer_is_lost_counts_once() {
-    let database = fresh_database(&postgres_url()).await;
-    let proxy = Proxy::losing_answers_to_commits(&address_of(&database), 4).await;
-    let stack = Stack::on(&database, tempfile::tempdir().expect("directory")).await;
-    let crm = crm(11, 1_500).await;
-    let lossy = through(&database, proxy.address);
-    let _worker = stack.worker_with(&[("GTM_DATABASE_URL", &lossy)]);
-    connect(&stack, "acme", &crm, 200).await;
-    let before = proxy.lost();
-    let done = stack.sync("lossy", "acme", "hubspot", true).await.completed();
-    assert!(proxy.lost() >= before + 5, "{} answers were lost", proxy.lost() - before);
-    assert_whole(&done);
-    assert_clean(&stack, "acme", &crm).await;
+    let mut lost = 0;
+    for seed in 1..=6 {
+        let database = fresh_database(&postgres_url()).await;
+        let proxy = Proxy::losing_answers_to_commits(&address_of(&database), 3, seed).await;
+        let stack = Stack::on(&database, tempfile::tempdir().expect("directory")).await;
+        let crm = crm(seed, 800).await;
+        let lossy = through(&database, proxy.address);
+        let _worker = stack.worker_with(&[("GTM_DATABASE_URL", &lossy)]);
+        connect(&stack, "acme", &crm, 100).await;
+        let before = proxy.lost();
+        let done = stack.sync("lossy", "acme", "hubspot", true).await;
+        let done = match done {
+            Ended::Completed(done) => done,
+            failed => panic!("seed {seed}: {failed:?}\n{}", stack.log_tail()),
+        };
+        lost += proxy.lost() - before;
+        assert_whole(&done);
+        assert_clean(&stack, "acme", &crm).await;
+    }
+    assert!(lost >= 20, "{lost} answers were lost");
 }
 
 /// Errors of a server that has no fault in the data: each must be tried again whole, never dead-lettered. Raised in the

@@ -12,6 +12,7 @@ use super::{LEVEL, SUFFIX, assert_all_replay};
 use crate::support::{
     eventually,
     stack::{CANARY, Ended, Stack},
+    wish,
 };
 
 /// Enough pages of 100 for more events than one execution may have (`MAX_HISTORY_EVENTS`).
@@ -131,7 +132,7 @@ async fn histories_recorded_now_replay_and_a_long_run_goes_on_as_a_new_execution
     let stack = Stack::on_sqlite().await;
     let _worker = stack.worker();
     let temporary = tempfile::tempdir().expect("a directory");
-    let wanted = std::env::var("GTM_TEST_HISTORIES").ok();
+    let wanted = wish("GTM_TEST_HISTORIES");
     let directory = wanted.as_deref().map_or(temporary.path(), Path::new);
     // The tick lists every connector of its tenant, so it comes before the others.
     record_good_days(&stack, directory).await;
