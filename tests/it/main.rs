@@ -7,10 +7,12 @@ mod support;
 
 mod chart;
 mod crds;
+mod faults;
 mod generated;
 mod hubspot;
 mod module_edges;
 mod operator;
+mod replays;
 mod simulators;
 mod stores;
 mod workflows;

@@ -3,6 +3,7 @@
 #[path = "../../src/store/conformance/mod.rs"]
 mod conformance;
 mod postgres_only;
+mod resume_point;
 
 use async_trait::async_trait;
 use conformance::world::{Probe, World};
@@ -90,6 +91,7 @@ async fn postgres_world() -> World {
     let store = store::open(&database.url).await.expect("opens");
     assert_eq!(store.schema_version().await, Ok(0), "an empty database");
     store.migrate().await.expect("migrates");
+    crate::support::resume_point::guard(&database.url).await;
     World { store, probe: Box::new(database) }
 }
 
