@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a developer does beside editing. This file reads the command line and, on Ctrl-C, drops
 //! what runs, which cleans up; the work is in the modules.
 
+mod bench;
 mod certs;
 mod cluster;
 mod console;
@@ -71,6 +72,9 @@ enum Command {
     },
     /// Build the product and write its container image as an archive, without a container engine.
     Image,
+    /// Measure the product against its peers; writes docs/benchmarks.md when asked to.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Run every layer of tests with the services it needs; prints times and counts.
     Test(test::Options),
 }
@@ -107,6 +111,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::Services { pods } => services::keep_up(&machine, arguments.yes, pods).await,
         Command::Generate { check } => generate::run(&machine, check).await,
         Command::Image => image::command(&machine).await,
+        Command::Bench(command) => bench::run(&machine, arguments.yes, &command).await,
         Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
     }
 }
