@@ -1,7 +1,7 @@
 //! The figures of a benchmark: medians and spreads, ratios first, as text, as docs/benchmarks.md and as plots.
 //! It computes and formats; it measures nothing.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::Context as _;
 
@@ -126,17 +126,15 @@ impl Report {
         let mut text = format!("\n{}\n{}\n{}\n{}\n\n", self.command, self.machine, self.setting, self.source);
         for goal in &self.goals {
             let mark = if goal.met { "met   " } else { "MISSED" };
-            let _ = writeln!(text, "{mark}  {}: {} (goal {})", goal.what, goal.found, goal.wanted);
+            text += &format!("{mark}  {}: {} (goal {})\n", goal.what, goal.found, goal.wanted);
         }
-        let _ = writeln!(
-            text,
-            "\n{:22}{:>26}{:>18}{:>18}{:>12}{:>12}{:>16}",
+        text += &format!(
+            "\n{:22}{:>26}{:>18}{:>18}{:>12}{:>12}{:>16}\n",
             "", "records/CPU-s", "wall s", "client CPU s", "PG CPU s", "Temporal", "peak MiB"
         );
         for line in &self.lines {
-            let _ = writeln!(
-                text,
-                "{:22}{:>26}{:>18}{:>18}{:>12.2}{:>12}{:>16}",
+            text += &format!(
+                "{:22}{:>26}{:>18}{:>18}{:>12.2}{:>12}{:>16}\n",
                 line.name,
                 line.per_cpu_second.show(0),
                 line.wall.show(2),
@@ -147,7 +145,7 @@ impl Report {
             );
         }
         for remark in &self.remarks {
-            let _ = writeln!(text, "\n{remark}");
+            text += &format!("\n{remark}\n");
         }
         text
     }
@@ -190,14 +188,13 @@ impl Report {
         text += "| what | goal | found | |\n|---|---|---|---|\n";
         for goal in &self.goals {
             let mark = if goal.met { "met" } else { "**missed**" };
-            let _ = writeln!(text, "| {} | {} | {} | {mark} |", goal.what, goal.wanted, goal.found);
+            text += &format!("| {} | {} | {} | {mark} |\n", goal.what, goal.wanted, goal.found);
         }
         text += "\n![records a CPU-second](benchmarks/sync-cpu.svg)\n\n![peak memory](benchmarks/sync-memory.svg)\n\n";
         text += "| | records / CPU-s of the client | records / s | wall s | client CPU s | PostgreSQL CPU s | Temporal CPU s | all of them | peak memory MiB |\n|---|---|---|---|---|---|---|---|---|\n";
         for line in &self.lines {
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            text += &format!(
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
                 line.name,
                 line.per_cpu_second.show(0),
                 line.per_second.show(0),
@@ -211,11 +208,11 @@ impl Report {
         }
         text += "\nMedian (least–most).\n\n";
         for remark in &self.remarks {
-            let _ = writeln!(text, "{remark}\n");
+            text += &format!("{remark}\n\n");
         }
         text += "## What is measured\n\n";
         for setup in &self.setups {
-            let _ = writeln!(text, "- {setup}");
+            text += &format!("- {setup}\n");
         }
         text + NOT_SHOWN
     }
@@ -290,13 +287,8 @@ fn goals(first: &Line, again: &Line, raw: &Line, peers: &[Line], stage: &Stage, 
     goals.push(at_least("records a second, share of raw SQL", 60.0, " %", share, 0));
     let faster = again.per_second.median / first.per_second.median;
     goals.push(at_least("unchanged re-sync, speed against the first load", 1.3, " ×", faster, 2));
-    goals.push(at_most(
-        "worker's peak memory during a sync",
-        64.0,
-        " MiB",
-        first.peak_mib.most.max(again.peak_mib.most),
-        0,
-    ));
+    let above_idle = first.peak_mib.most.max(again.peak_mib.most) - mib(stage.product.idle_kib);
+    goals.push(at_most("worker's peak memory during a sync, above the idle worker's", 64.0, " MiB", above_idle, 0));
     let idle = Figure::of(measures.first.iter().map(|it| it.history.idle_share() * 100.0));
     goals.push(at_most("time in which neither fetch nor write is at work", 10.0, " %", idle.median, 1));
     let most = |value: fn(&super::history::History) -> usize| {
