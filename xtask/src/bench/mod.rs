@@ -3,7 +3,9 @@
 
 mod chart;
 mod database;
+mod figures;
 mod history;
+mod page;
 mod peers;
 mod product;
 mod raw;
@@ -56,9 +58,9 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["records", "runs", "write_docs"])]
     quick: bool,
     /// Only gtm-sync and raw SQL, without the peers: for large numbers of records and for profiling.
-    #[arg(long, conflicts_with = "write_docs")]
+    #[arg(long)]
     without_peers: bool,
-    /// Write docs/benchmarks.md and its plots.
+    /// Write docs/benchmarks.md and its plots, or with --without-peers docs/benchmarks/large.md.
     #[arg(long)]
     write_docs: bool,
 }
@@ -151,6 +153,8 @@ impl Programs {
 
 /// What all contenders meet.
 struct Stage {
+    /// Load average before anything was started.
+    load: String,
     source: Source,
     database: Database,
     product: Product,
@@ -164,6 +168,8 @@ impl Stage {
         programs: &Programs,
         records: u32,
     ) -> anyhow::Result<Self> {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split_whitespace().next().unwrap_or("unknown").to_owned();
         let step = console::step("starting PostgreSQL and the source, and rendering its pages");
         let database = Database::start(machine, run, Ipv4Addr::LOCALHOST.into()).await?;
         let source = Source::start(&programs.simulators, run, records).await?;
@@ -171,7 +177,7 @@ impl Stage {
         let step = console::step("declaring a tenant and its connector, starting the worker");
         let product = Product::start(machine, run, tools, &programs.product, &database, &source).await?;
         step.done("");
-        Ok(Self { source, database, product })
+        Ok(Self { load, source, database, product })
     }
 
     async fn measure(&mut self, run: &Run, peers: &[Peer], into: &mut Measures) -> anyhow::Result<()> {
