@@ -2,6 +2,7 @@
 //! what runs, which cleans up; the work is in the modules.
 
 mod backends;
+mod bench;
 mod certs;
 mod cluster;
 mod console;
@@ -78,6 +79,9 @@ enum Command {
     Faults(faults::Options),
     /// Record the workflow histories that every release must replay (tests/histories) anew.
     Histories,
+    /// Measure the product against its peers; writes docs/benchmarks.md when asked to.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Run every layer of tests with the services it needs; prints times and counts.
     Test(test::Options),
 }
@@ -116,6 +120,7 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::Image => image::command(&machine).await,
         Command::Faults(options) => faults::run(&machine, arguments.yes, &options).await,
         Command::Histories => histories::run(&machine, arguments.yes).await,
+        Command::Bench(command) => bench::run(&machine, arguments.yes, &command).await,
         Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
     }
 }
