@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::{assert_clean, connect, crm, equal::client};
 use crate::support::{
+    databases::{address_of, fresh_database, through},
     eventually, fresh, postgres_url,
     proxy::Proxy,
     servers::TemporalServer,
-    stack::{Ended, Stack, address_of, fresh_database, register_namespace, through},
+    stack::{Ended, Stack, register_namespace},
 };
 
 const LONG: Duration = Duration::from_secs(120);
