@@ -7,6 +7,7 @@
     reason = "shared by several test binaries"
 )]
 
+pub mod databases;
 pub mod proxy;
 pub mod random;
 pub mod resume_point;

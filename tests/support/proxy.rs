@@ -4,8 +4,8 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -18,30 +18,18 @@ use tokio::{
     sync::watch,
 };
 
-use super::random::Random;
-
 /// Forwards to one address until it is dropped.
 pub struct Proxy {
     pub address: SocketAddr,
     open: Arc<watch::Sender<bool>>,
-    losses: Option<Arc<Losses>>,
+    loss: Option<Arc<Loss>>,
     accept: tokio::task::JoinHandle<()>,
 }
 
-/// Which answers to commits are lost: one in `one_in` at random. A fixed rhythm could hit the same transaction each time
-/// that it is tried again.
-struct Losses {
-    one_in: u64,
-    random: Mutex<Random>,
-    lost: AtomicU32,
-}
-
-impl Losses {
-    fn loses_this_one(&self) -> bool {
-        let loses = self.random.lock().expect("nobody panics with it").within(1..=self.one_in) == 1;
-        self.lost.fetch_add(u32::from(loses), Ordering::SeqCst);
-        loses
-    }
+/// Whose commit's answer is lost, once: of the first transaction whose statements hold this text.
+struct Loss {
+    statement: String,
+    happened: AtomicBool,
 }
 
 impl Proxy {
@@ -49,19 +37,19 @@ impl Proxy {
         Self::with(target, None).await
     }
 
-    /// In front of PostgreSQL without TLS: one COMMIT in so many reaches the server and is done there; the connection
-    /// ends before its answer.
-    pub async fn losing_answers_to_commits(target: &str, one_in: u64, seed: u64) -> Self {
-        let random = Mutex::new(Random::of(&[seed]));
-        Self::with(target, Some(Arc::new(Losses { one_in, random, lost: AtomicU32::new(0) }))).await
+    /// In front of PostgreSQL without TLS: the first transaction with a statement that holds this text is committed, and
+    /// the connection ends before the answer. A worker sends a statement's text once per connection, so it must be fresh.
+    pub async fn losing_the_answer_to_the_commit_of(target: &str, statement: &str) -> Self {
+        let loss = Loss { statement: statement.to_owned(), happened: AtomicBool::new(false) };
+        Self::with(target, Some(Arc::new(loss))).await
     }
 
-    async fn with(target: &str, losses: Option<Arc<Losses>>) -> Self {
+    async fn with(target: &str, loss: Option<Arc<Loss>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (open, _) = watch::channel(true);
         let open = Arc::new(open);
-        let (target, state, losing) = (target.to_owned(), Arc::clone(&open), losses.clone());
+        let (target, state, losing) = (target.to_owned(), Arc::clone(&open), loss.clone());
         let accept = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let mut state = state.subscribe();
@@ -78,7 +66,7 @@ impl Proxy {
                 });
             }
         });
-        Self { address, open, losses, accept }
+        Self { address, open, loss, accept }
     }
 
     /// Ends every connection and refuses new ones' traffic.
@@ -91,9 +79,9 @@ impl Proxy {
         self.open.send_replace(true);
     }
 
-    /// Answers lost so far.
-    pub fn lost(&self) -> u32 {
-        self.losses.as_ref().map_or(0, |losses| losses.lost.load(Ordering::SeqCst))
+    /// Whether the answer was lost.
+    pub fn has_lost_it(&self) -> bool {
+        self.loss.as_ref().is_some_and(|loss| loss.happened.load(Ordering::SeqCst))
     }
 }
 
@@ -103,36 +91,40 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(mut client: TcpStream, mut server: TcpStream, losses: Option<&Losses>) {
-    let Some(losses) = losses else {
+async fn forward(mut client: TcpStream, mut server: TcpStream, loss: Option<&Loss>) {
+    let Some(loss) = loss else {
         drop(copy_bidirectional(&mut client, &mut server).await);
         return;
     };
     let (from_client, mut to_client) = client.into_split();
     let (mut from_server, to_server) = server.into_split();
-    let must_lose = tokio::select! {
-        lost = until_a_lost_commit(from_client, to_server, losses) => lost,
+    let lost = tokio::select! {
+        lost = until_the_lost_commit(from_client, to_server, loss) => lost,
         _ = copy(&mut from_server, &mut to_client) => None,
     };
-    if let Some(_kept_open) = must_lose {
+    if let Some(_kept_open) = lost {
         // The server answers once it has committed; that answer goes nowhere.
         drop(from_server.read(&mut [0; 1_024]).await);
+        loss.happened.store(true, Ordering::SeqCst);
     }
 }
 
 /// Forwards what the client says up to and with the COMMIT whose answer is to be lost. The driver sends COMMIT as a
-/// message of its own, `Q`, length, text; no row holds one, for rows travel in messages of another kind.
-async fn until_a_lost_commit(
+/// message of its own: `Q`, length, text.
+async fn until_the_lost_commit(
     mut from_client: OwnedReadHalf,
     mut to_server: OwnedWriteHalf,
-    losses: &Losses,
+    loss: &Loss,
 ) -> Option<OwnedWriteHalf> {
     const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
     let mut buffer = vec![0; 64 << 10];
+    let mut meant = false;
     loop {
         let read = from_client.read(&mut buffer).await.ok().filter(|read| *read > 0)?;
-        let commits = buffer[..read].ends_with(COMMIT) && losses.loses_this_one();
-        to_server.write_all(&buffer[..read]).await.ok()?;
+        let said = &buffer[..read];
+        meant |= String::from_utf8_lossy(said).contains(&loss.statement);
+        let commits = meant && said.ends_with(COMMIT) && !loss.happened.load(Ordering::SeqCst);
+        to_server.write_all(said).await.ok()?;
         if commits {
             return Some(to_server);
         }

@@ -31,9 +31,10 @@ use super::{
     verdict,
 };
 use crate::support::{
+    databases::fresh_database,
     random::Random,
     servers::{PostgresServer, TemporalServer},
-    stack::{Stack, Worker, fresh_database},
+    stack::{Stack, Worker},
 };
 
 /// Longer than any chain of heartbeat timeouts that the plans lead to.

@@ -4,12 +4,7 @@
 use std::time::Duration;
 
 use super::{assert_clean, connect, crm, servers::assert_whole};
-use crate::support::{
-    eventually,
-    servers::PostgresServer,
-    stack::{Stack, fresh_database},
-    temporal_address,
-};
+use crate::support::{databases::fresh_database, eventually, servers::PostgresServer, stack::Stack, temporal_address};
 
 /// Longer than two attempts of five minutes wait, so that it reaches the third and last (`MAXIMUM_ATTEMPTS`).
 const OUTAGE: Duration = Duration::from_secs(600);

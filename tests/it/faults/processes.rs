@@ -7,9 +7,10 @@ use simulators::hubspot::{Effect, Fault, Simulator};
 
 use super::{assert_clean, connect, crm};
 use crate::support::{
+    databases::address_of,
     eventually,
     proxy::Proxy,
-    stack::{Stack, Worker, address_of},
+    stack::{Stack, Worker},
 };
 
 /// A worker is missed after 30 s (`HEARTBEAT_TIMEOUT`); its work then goes to another one.

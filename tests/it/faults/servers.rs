@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::{assert_clean, connect, crm, equal::client};
 use crate::support::{
+    databases::{address_of, fresh_database, through},
     eventually, fresh, postgres_url,
     proxy::Proxy,
     servers::TemporalServer,
-    stack::{Ended, Stack, address_of, fresh_database, register_namespace, through},
+    stack::{Ended, Stack, register_namespace},
 };
 
 const LONG: Duration = Duration::from_secs(120);
@@ -21,29 +22,34 @@ pub(super) fn assert_whole(done: &serde_json::Value) {
     assert_eq!(count("recordsProcessed"), count("recordsWritten") + count("recordsUnchanged"), "{done}");
 }
 
+/// A statement of each transaction of a run, in the order in which they come.
+const COMMITS: [(&str, &str); 4] = [
+    ("the request budget", "gtm.budget"),
+    ("a staged batch", "INSERT INTO gtm.staged_batch"),
+    ("a commit of batches", "INSERT INTO gtm.applied_batch"),
+    ("the end of the run", "SET epoch = NULL"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs temporal, postgres"]
 async fn a_commit_whose_answer_is_lost_counts_once() {
-    let mut lost = 0;
-    for seed in 1..=6 {
-        let database = fresh_database(&postgres_url()).await;
-        let proxy = Proxy::losing_answers_to_commits(&address_of(&database), 3, seed).await;
-        let stack = Stack::on(&database, tempfile::tempdir().expect("directory")).await;
-        let crm = crm(seed, 800).await;
-        let lossy = through(&database, proxy.address);
-        let _worker = stack.worker_with(&[("GTM_DATABASE_URL", &lossy)]);
-        connect(&stack, "acme", &crm, 100).await;
-        let before = proxy.lost();
-        let done = stack.sync("lossy", "acme", "hubspot", true).await;
-        let done = match done {
-            Ended::Completed(done) => done,
-            failed => panic!("seed {seed}: {failed:?}\n{}", stack.log_tail()),
-        };
-        lost += proxy.lost() - before;
-        assert_whole(&done);
-        assert_clean(&stack, "acme", &crm).await;
+    let database = fresh_database(&postgres_url()).await;
+    let stack = Stack::on(&database, tempfile::tempdir().expect("directory")).await;
+    let crm = crm(11, 600).await;
+    {
+        let _worker = stack.worker();
+        connect(&stack, "acme", &crm, 200).await;
     }
-    assert!(lost >= 20, "{lost} answers were lost");
+    for (number, (what, statement)) in (0..).zip(COMMITS) {
+        let proxy = Proxy::losing_the_answer_to_the_commit_of(&address_of(&database), statement).await;
+        let _worker = stack.worker_with(&[("GTM_DATABASE_URL", &through(&database, proxy.address))]);
+        match stack.sync(&format!("lost-{number}"), "acme", "hubspot", true).await {
+            Ended::Completed(done) => assert_whole(&done),
+            failed => panic!("{what}: {failed:?}\n{}", stack.log_tail()),
+        }
+        assert!(proxy.has_lost_it(), "{what}: no answer was lost");
+    }
+    assert_clean(&stack, "acme", &crm).await;
 }
 
 /// Errors of a server that has no fault in the data: each must be tried again whole, never dead-lettered. Raised in the
