@@ -211,6 +211,12 @@ conformance! {
         a_workflow_id_used_again_after_its_end_is_a_new_run
         a_parked_run_shows_why_and_until_when
     }
+    purges {
+        a_removed_connector_that_asked_for_it_is_purged_whole_and_its_neighbour_is_not
+        a_connector_that_is_there_or_whose_data_stays_is_never_purged
+        a_purge_takes_a_bounded_part_and_one_that_comes_back_meanwhile_reads_everything_again
+        runs_are_listed_newest_first
+    }
     statuses {
         only_connectors_changed_since_are_returned
     }

@@ -11,7 +11,7 @@ use std::{
 use gtm_sync::{
     credentials::{Envelope, Sealer, seal::generate_identity},
     ids::{ConnectorId, TenantId},
-    model::config::{ConnectorConfig, SecretFields, SourceConfig},
+    model::config::{ConnectorConfig, DataPolicy, SecretFields, SourceConfig},
     settings::TemporalSettings,
     store::{self, BaseCredential, ConnectorProjection, DesiredState, Owner, Store, TenantProjection},
     temporal::{
@@ -260,6 +260,7 @@ impl Stack {
                 quota_reserve_percent: 0,
                 max_rejected_percent: 20,
                 max_swept_percent: 10,
+                data_policy: DataPolicy::Retain,
             },
             credential: Some(BaseCredential { sealed: self.sealer.seal(envelope), digest: token.to_owned() }),
             own_schedule: false,

@@ -6,6 +6,7 @@ pub(crate) mod commits;
 pub(crate) mod credentials;
 pub(crate) mod endings;
 pub(crate) mod leases;
+pub(crate) mod purges;
 pub(crate) mod registry;
 pub(crate) mod rejections;
 pub(crate) mod statuses;
