@@ -212,6 +212,7 @@ impl Stack {
                 quota_reserve_percent: 0,
                 max_rejected_percent: 20,
                 max_swept_percent: 10,
+                data_policy: Default::default(),
             },
             credential: Some(BaseCredential { sealed: self.sealer.seal(envelope), digest: token.to_owned() }),
             own_schedule: false,

@@ -42,6 +42,7 @@ impl Account {
                 quota_reserve_percent: 10,
                 max_rejected_percent: 10,
                 max_swept_percent: 10,
+                data_policy: Default::default(),
             },
             fields: vec![("accessToken", "pat-simulated".to_owned())],
             allowed: vec!["127.0.0.1".to_owned()],
