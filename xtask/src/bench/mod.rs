@@ -134,7 +134,8 @@ impl Programs {
     async fn release(machine: &Machine) -> anyhow::Result<Self> {
         let step = console::step("building the product and the simulators for release (the first time takes minutes)");
         let mut cargo = process::command(machine.program("cargo").unwrap_or_else(|| "cargo".into()));
-        cargo.current_dir(&machine.repository).args(["build", "--release", "--quiet", "--workspace", "--bins"]);
+        cargo.current_dir(&machine.repository).args(["build", "--release", "--quiet", "--workspace"]);
+        cargo.args(["--bin", "gtm-sync", "--bin", "gtm-simulators"]);
         let status = process::stream(cargo, |_| {}).await?;
         ensure!(status.success(), "cargo build --release ended with {status}");
         step.done("");

@@ -44,14 +44,14 @@ impl Report {
         fs::create_dir_all(&plots)?;
         if !self.with_peers {
             let head = "[All contenders](../benchmarks.md), and what this measures; here larger and without peers.\n\n";
-            return put(&plots.join("large.md"), &format!("# A large sync\n\n{head}{}", self.findings("")));
+            return put(&plots.join(LARGE), &format!("# A large sync\n\n{head}{}", self.findings("")));
         }
         let remark = format!("{} records, HTTP JSON to PostgreSQL; median; longer is better", grouped(self.records, 0));
         let cpu = self.plot("Records a CPU-second of the client", &remark, |it| it.per_cpu_second.median);
         put(&plots.join("sync-cpu.svg"), &cpu)?;
         let remark = format!("{} records, median of the client's peaks; shorter is better", grouped(self.records, 0));
         put(&plots.join("sync-memory.svg"), &self.plot("Peak memory, MiB", &remark, |it| it.peak_mib.median))?;
-        put(&docs.join("benchmarks.md"), &self.page())
+        put(&docs.join("benchmarks.md"), &self.page(plots.join(LARGE).exists()))
     }
 
     fn plot(&self, title: &str, remark: &str, value: impl Fn(&Line) -> f64) -> String {
@@ -62,11 +62,14 @@ impl Report {
         chart::draw(title, remark, &bars.collect::<Vec<_>>())
     }
 
-    fn page(&self) -> String {
+    fn page(&self, has_large: bool) -> String {
         let plots =
             "![records a CPU-second](benchmarks/sync-cpu.svg)\n\n![peak memory](benchmarks/sync-memory.svg)\n\n";
         let mut text = format!("# Benchmarks\n\n{}", self.findings(plots));
-        text += "A sync of ten times as many: [large.md](benchmarks/large.md).\n\n## What is measured\n\n";
+        if has_large {
+            text += &format!("A larger sync: [{LARGE}](benchmarks/{LARGE}).\n\n");
+        }
+        text += "## What is measured\n\n";
         for setup in &self.setups {
             text += &format!("- {setup}\n");
         }
@@ -94,6 +97,9 @@ impl Report {
         text
     }
 }
+
+/// Page of the last run without peers, beside the plots.
+const LARGE: &str = "large.md";
 
 const HEAD: &str = "| | records / CPU-s of the client | records / s | wall s | client CPU s | PostgreSQL CPU s | Temporal CPU s \
 | all of them | peak memory MiB |";
