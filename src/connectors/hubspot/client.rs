@@ -335,3 +335,31 @@ fn needed_scopes(refusal: &Refusal) -> String {
     scopes.dedup();
     if scopes.is_empty() { String::new() } else { format!("; the token needs the scope {}", scopes.join(", ")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_was_partly_refused_is_read_only_if_all_of_the_rest_was_not_found() {
+        let call = Call {
+            class: Class::General,
+            what: "batch read of deals".to_owned(),
+            method: Method::POST,
+            url: "https://api.hubapi.com/".parse().expect("url"),
+            body: None,
+        };
+        let judged = |body: &str| {
+            let body = body.as_bytes().to_vec();
+            partly_refused(&call, &Response { status: StatusCode::MULTI_STATUS, headers: Default::default(), body })
+        };
+        let refused = |code: &str| {
+            Err(Error::UnreadablePage { system: SYSTEM, detail: format!("batch read of deals: HTTP 207 {code}") })
+        };
+        assert_eq!(judged(r#"{"errors":[{"category":"OBJECT_NOT_FOUND","context":{"ids":["7"]}}]}"#), Ok(()));
+        let both = r#"{"errors":[{"category":"OBJECT_NOT_FOUND"},{"category":"RATE_LIMITS","message":"secret 7"}]}"#;
+        assert_eq!(judged(both), refused("RATE_LIMITS"));
+        assert_eq!(judged(r#"{"errors":[{"message":"secret 7"}]}"#), refused("without a category"));
+        assert!(judged("<html>").is_err());
+    }
+}

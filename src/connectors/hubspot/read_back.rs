@@ -46,34 +46,30 @@ impl HubSpot {
         Ok(())
     }
 
-    /// Live records first, then the archive for what is not among them; what neither knows is gone for good.
+    /// Live records first, then the archive for what is not among them; what neither knows is gone for good, as of the
+    /// first answer: one that was restored before the second is newer than its tombstone.
     async fn read_chunk(&self, plan: &Plan, ids: &[&str], into: &mut PageWriter<'_>) -> Result<(), Error> {
         let mut missing: BTreeSet<String> = ids.iter().filter_map(|id| plan.vendor_id(id)).map(str::to_owned).collect();
         let malformed = ids.iter().filter(|id| plan.vendor_id(id).is_none());
-        let mut asked_at = None;
-        if !missing.is_empty() {
+        let at = if missing.is_empty() {
+            self.account().await?.clock
+        } else {
             let (page, at) = self.batch(plan, &missing, false).await?;
             self.push_live(plan, &page, false, None, into).await?;
             let answered = answered(plan, &page)?;
             missing.retain(|id| !answered.contains(id));
-            asked_at = Some(at);
-        }
+            at
+        };
         if !missing.is_empty() {
-            let (page, at) = self.batch(plan, &missing, true).await?;
+            let (page, _) = self.batch(plan, &missing, true).await?;
             page.records().for_each(|raw| plan.push_archived(raw, None, into));
             let answered = answered(plan, &page)?;
             missing.retain(|id| !answered.contains(id));
-            asked_at = Some(at);
         }
-        let gone: Vec<_> = missing.iter().map(|id| plan.source_id(id.as_str().into()).into_owned()).collect();
-        let at = match asked_at {
-            Some(at) => at,
-            None => self.account().await?.clock,
-        };
-        gone.iter()
-            .map(String::as_str)
-            .chain(malformed.copied())
-            .for_each(|id| push_unknown(plan.object.entity, id, at, into));
+        for id in &missing {
+            push_unknown(plan.object.entity, &plan.source_id(id.as_str().into()), at, into);
+        }
+        malformed.for_each(|id| push_unknown(plan.object.entity, id, at, into));
         Ok(())
     }
 
