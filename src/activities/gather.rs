@@ -92,10 +92,16 @@ impl<'a> Gathering<'a> {
     /// Gathers until the batch is closed.
     pub(super) async fn gather(&mut self) -> Result<Closed, Stop> {
         let swept_before = self.load.sweeping;
-        if let Err(stop) = self.replay().await
-            && let Some(closed) = self.closed_by(stop)?
-        {
-            return Ok(closed);
+        loop {
+            match self.replay().await {
+                Ok(true) if self.is_full() => return Ok(Closed::Full),
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(stop) => match self.closed_by(stop)? {
+                    Some(closed) => return Ok(closed),
+                    None => break,
+                },
+            }
         }
         while self.load.task().is_some() {
             if self.load.sweeping != swept_before {
@@ -119,9 +125,7 @@ impl<'a> Gathering<'a> {
     fn is_full(&self) -> bool {
         let batch_size = self.opened.record.config.batch_size;
         let late = self.attempt.elapsed() >= MAX_BATCH_TIME || *self.activities.draining.borrow();
-        self.batch.record_count() >= batch_size
-            || self.batch.byte_count() >= MAX_BATCH_BYTES
-            || (late && self.moved)
+        self.batch.record_count() >= batch_size || self.batch.byte_count() >= MAX_BATCH_BYTES || (late && self.moved)
     }
 
     /// What a failure means for the batch; `None` = the stream at work is left, the load goes on (R24).
@@ -175,11 +179,12 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
-    /// Reads dead letters back that somebody wants replayed: the source's present answer lands, or is rejected anew.
-    async fn replay(&mut self) -> Result<(), Stop> {
+    /// Reads some dead letters back that somebody wants replayed: the source's present answer lands, or is rejected anew.
+    /// Answers whether there were any.
+    async fn replay(&mut self) -> Result<bool, Stop> {
         let (store, lease, after) = (&self.activities.store, self.lease, self.load.replayed_to);
         let wanted = self.attempt.patiently(|| store.replays(lease, after, READ_BACK)).await?;
-        let Some(last) = wanted.last() else { return Ok(()) };
+        let Some(last) = wanted.last() else { return Ok(false) };
         let replayed_to = last.observed_seq;
         for stream in self.opened.source.streams() {
             let own = wanted.iter().filter(|letter| stream.owns(letter.entity, &letter.source_id));
@@ -196,7 +201,7 @@ impl<'a> Gathering<'a> {
         }
         self.load.replayed_to = replayed_to;
         self.moved = true;
-        Ok(())
+        Ok(true)
     }
 
     /// Reads back rows that the full load did not see: what the source still has lands, the rest becomes tombstones.

@@ -50,7 +50,7 @@ impl Command {
 
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     /// Columns, for people.
     Table,
     /// One JSON document, for machines.
@@ -59,7 +59,7 @@ enum Format {
 
 /// What every command takes.
 #[derive(Debug, Args)]
-struct Common {
+pub struct Common {
     #[command(flatten)]
     store: StoreSettings,
     /// `table` for people, `json` for machines.
@@ -69,7 +69,7 @@ struct Common {
 
 /// One connector.
 #[derive(Debug, Args)]
-struct Whose {
+pub struct Whose {
     /// The tenant's id.
     #[arg(long)]
     tenant: TenantId,

@@ -81,7 +81,7 @@ pub struct StreamLoad {
     /// Lower bound of the window, inclusive, lookback already taken off; `None` = read everything.
     #[serde(default)]
     pub lower: Option<Timestamp>,
-    /// Set when the stream failed in this load: it is left, later streams run (R24), its watermark stays.
+    /// Set when the stream failed in this load: it is left, later streams run (R24), its watermark does not move.
     #[serde(default)]
     pub failed: Option<String>,
     /// Its sweep was refused: too many rows were not seen (R6).
@@ -204,13 +204,20 @@ impl Load {
         self.finish_stream();
     }
 
-    /// The cursor after this complete load: every stream that did not fail stands at its upper bound.
+    /// The cursor after this complete load: every stream that did not fail stands at its upper bound. A stream that a full
+    /// load could not read has none any more: what was deleted meanwhile may be forgotten, so it is read whole when it can.
     #[must_use]
     pub fn finish(&self, mut cursor: Cursor) -> Cursor {
         if self.window.is_some() {
             return cursor;
         }
-        for stream in self.streams.iter().filter(|stream| stream.failed.is_none()) {
+        for stream in &self.streams {
+            if stream.failed.is_some() {
+                if self.full {
+                    cursor.streams.remove(&stream.name);
+                }
+                continue;
+            }
             let watermark = cursor.streams.entry(stream.name.clone()).or_insert(self.upper);
             *watermark = self.upper.max(*watermark);
         }
@@ -221,6 +228,12 @@ impl Load {
     #[must_use]
     pub fn failed_streams(&self) -> Vec<String> {
         self.streams.iter().filter(|stream| stream.failed.is_some()).map(|stream| stream.name.clone()).collect()
+    }
+
+    /// A full load whose sweeps were all done: one that was refused had no confirmation yet.
+    #[must_use]
+    pub fn swept_as_wished(&self) -> bool {
+        self.full && self.streams.iter().all(|stream| stream.refused_sweep.is_none())
     }
 
     /// Every record of every stream was read: what the load did not bring is not there any more.
@@ -271,6 +284,16 @@ mod tests {
         assert_eq!(cursor.streams.get("companies"), Some(&load.upper));
         assert_eq!((cursor.streams.get("deals"), load.failed_streams()), (None, vec!["deals".to_owned()]));
 
+        let stood = load.finish(Cursor { streams: [("deals".to_owned(), load.upper)].into() });
+        assert_eq!(stood, cursor, "a full load that could not read a stream forgets where it stood");
+        let incremental = Load { full: false, ..load.clone() };
+        let stood = Cursor { streams: [("deals".to_owned(), at("2026-11-01T00:00:00Z"))].into() };
+        assert_eq!(
+            incremental.finish(stood.clone()).streams["deals"],
+            stood.streams["deals"],
+            "an incremental one leaves it"
+        );
+
         let next = begin(&cursor, load.generation, false, "2026-11-22T11:00:00Z");
         assert_eq!(next.streams[0].lower, Some(at("2026-11-22T11:45:00Z")), "lookback below the watermark");
         assert_eq!((next.streams[1].lower, next.generation), (None, 1), "a stream that never completed is read whole");
@@ -284,7 +307,10 @@ mod tests {
         load.fail_stream("403");
         assert!(matches!(load.task(), Some(Task::Read(stream)) if stream.name == "deals"));
         load.finish_stream();
-        assert!(matches!(load.task(), Some(Task::Sweep(stream)) if stream.name == "deals"), "not companies, which failed");
+        assert!(
+            matches!(load.task(), Some(Task::Sweep(stream)) if stream.name == "deals"),
+            "not companies, which failed"
+        );
         load.refuse_sweep(RefusedSweep { unseen: 9, live: 10 });
         assert!(matches!(load.task(), Some(Task::Count(1, stream)) if stream.refused_sweep.is_some()));
         load.streams[1].counted = Some(Count::Unknown);

@@ -37,7 +37,8 @@ impl Findings {
             self.counts.insert(stream.name.clone(), StreamCount { source, rows, dead_letters, mismatches });
         }
         if load.full {
-            let refused = |stream: &crate::model::cursor::StreamLoad| Some((stream.name.clone(), stream.refused_sweep?));
+            let refused =
+                |stream: &crate::model::cursor::StreamLoad| Some((stream.name.clone(), stream.refused_sweep?));
             self.refused_sweeps = load.streams.iter().filter_map(refused).collect();
             self.counts.retain(|name, _| load.streams.iter().any(|stream| &stream.name == name));
         }

@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{
-    Applied, Error, Findings, RunEnd, RunOutcome, RunSummary, SyncState,
-    findings,
-    incoming::StagedRow,
-};
+use super::{Applied, Error, Findings, RunEnd, RunOutcome, RunSummary, SyncState, findings, incoming::StagedRow};
 use crate::{
     contract::{activities::StagedRef, workflows::SyncStats},
     model::{
@@ -82,7 +78,12 @@ impl Held {
     }
 
     /// What the end of the run makes of the state; `counted` is what is here of the streams of `findings::counted`.
-    pub(super) fn end(self, end: &RunEnd, counted: &BTreeMap<String, findings::Held>, now: Timestamp) -> Result<Ended, Error> {
+    pub(super) fn end(
+        self,
+        end: &RunEnd,
+        counted: &BTreeMap<String, findings::Held>,
+        now: Timestamp,
+    ) -> Result<Ended, Error> {
         let load = self.load.ok_or(Error::Unreadable { what: "load" })?;
         let failed_streams = load.failed_streams();
         let (outcome, error) = match end {

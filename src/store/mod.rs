@@ -16,6 +16,7 @@ mod incoming;
 pub mod postgres;
 mod projection;
 mod purge;
+mod quotes;
 mod record_ids;
 pub mod sqlite;
 mod stored;

@@ -218,6 +218,37 @@ conformance! {
     statuses {
         only_connectors_changed_since_are_returned
     }
+    letters {
+        a_dead_letter_is_resolved_when_its_record_lands_later
+        a_newer_dead_letter_of_a_record_supersedes_the_older
+        a_full_load_that_read_everything_resolves_older_dead_letters_and_no_other_load_does
+        a_full_load_over_two_runs_keeps_the_dead_letters_of_both
+        a_replay_marks_only_dead_letters_with_an_id_and_pages_by_version
+        a_replayed_record_lands_or_is_rejected_again_with_one_newer_unmarked_letter
+        a_replay_resolves_its_letter_and_never_overwrites_a_newer_row
+        dead_letters_are_discarded_by_run_batch_entity_record_or_all
+    }
+    sweeps {
+        a_sweep_finds_exactly_the_live_rows_that_the_load_did_not_see
+        streams_that_share_a_table_are_swept_apart
+        candidates_are_paged_by_id_and_noted_anew_each_time
+        a_sweep_of_a_lost_lease_is_refused
+        a_load_in_progress_keeps_its_notes_over_runs_and_a_new_one_forgets_them
+        the_sources_count_stands_beside_ours_and_mismatches_add_up_until_they_agree
+        a_refused_sweep_is_on_record_until_the_next_full_load
+    }
+    wishes {
+        wishes_present_at_first_sight_are_recorded_without_effect
+        a_resync_is_done_once_and_not_lost_by_a_full_sync_in_between
+        a_confirmed_sweep_holds_until_a_full_load_completes_that_refused_none
+        a_reset_with_an_expected_position_resets_only_there
+    }
+    life {
+        old_runs_and_their_entries_go_except_the_newest
+        payloads_tombstones_and_orphans_age
+        a_person_is_erased_by_address_everywhere_in_one_tenant_only
+        a_person_is_erased_by_record_and_comes_back_only_as_the_source_serves_it
+    }
     budgets {
         a_budget_is_shared_and_used_up_it_says_how_long_to_wait
         many_takers_together_get_no_more_than_the_limit

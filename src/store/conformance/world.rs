@@ -19,8 +19,9 @@ use gtm_sync::{
         stream::Stream,
     },
     store::{
-        Applied, BaseCredential, ConnectionFound, ConnectorProjection, DesiredState, LeaseGranted, LeaseRequest,
-        NewStaged, Owner, RunOutcome, Store, TenantProjection, Verb, Wish,
+        Applied, BaseCredential, ConnectionFound, ConnectorAnswer, ConnectorProjection, ConnectorRecord,
+        ConnectorStatusRow, DeadLetterRow, DesiredState, LeaseGranted, LeaseRequest, LetterSelection, NewStaged, Owner,
+        RunEnd, RunOutcome, Store, TenantProjection, Verb, Wish,
     },
 };
 use jiff::Timestamp;
@@ -30,6 +31,9 @@ pub(crate) const ACCOUNT: &str = "portal-1";
 
 /// The stream of every test that does not need another.
 pub(crate) const CONTACTS: Stream = Stream { name: "contacts", entity: Entity::Contact, id_prefix: "" };
+
+/// A stream that shares its entity with another.
+pub(crate) const CALLS: Stream = Stream { name: "calls", entity: Entity::Activity, id_prefix: "call:" };
 
 /// Looks behind the trait, where a promise is about what is stored.
 #[async_trait]
@@ -124,6 +128,12 @@ pub(crate) fn load() -> Load {
     Load::begin(&Cursor::default(), 0, true, &[CONTACTS], at("2026-11-22T12:00:00Z"))
 }
 
+/// An increment of that stream, at its start.
+pub(crate) fn increment() -> Load {
+    let cursor = Cursor { streams: [("contacts".to_owned(), at("2026-11-22T11:00:00Z"))].into() };
+    Load::begin(&cursor, 1, false, &[CONTACTS], at("2026-11-22T12:00:00Z"))
+}
+
 /// The same load, read and swept.
 pub(crate) fn load_at_end() -> Load {
     at_end(load())
@@ -172,6 +182,15 @@ pub(crate) fn contact<'a>(id: &'a str, updated: Option<&str>, email: &'a str) ->
         merged_into_source_id: None,
         cells,
     }
+}
+
+/// An activity that is linked to a contact.
+pub(crate) fn activity<'a>(id: &'a str, contact_id: &str, body: &'a str) -> Row<'a> {
+    let mut cells = vec![Cell::Null; Entity::Activity.columns().len()];
+    let place = |name| Entity::Activity.column_index(name).expect("a column");
+    cells[place("body")] = Cell::Text(body.into());
+    cells[place("links")] = Cell::Json(format!(r#"[{{"entity":"contact","sourceId":"{contact_id}"}}]"#).into());
+    Row { entity: Entity::Activity, cells, ..contact(id, Some("2026-01-01T00:00:00Z"), "") }
 }
 
 /// The same contact, deleted.
@@ -244,6 +263,64 @@ impl World {
     pub(crate) async fn write(&self, lease: &Lease, seq: i64, rows: &[Row<'_>]) -> Applied {
         let reference = self.stage(lease, seq, load_at(seq + 1), batch(rows, &[])).await;
         self.store.apply(lease, &[reference]).await.expect("applies")
+    }
+
+    /// A whole run: takes the free lease, commits one batch as the load's last, and ends complete.
+    pub(crate) async fn run(&self, workflow_id: &str, load: Load, writer: BatchWriter) -> Applied {
+        let granted = self.begin(workflow_id, load).await;
+        let lease = granted.lease;
+        let end = at_end(self.store.sync_state(&lease).await.expect("reads").load);
+        let applied = self.commit(&lease, granted.next_seq, end, writer).await;
+        self.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+        applied
+    }
+
+    /// Takes the free lease for this load.
+    pub(crate) async fn begin(&self, workflow_id: &str, load: Load) -> LeaseGranted {
+        let wish = LeaseRequest { full_sync: load.full, load, ..request(workflow_id, None) };
+        self.store.take_lease(&wish).await.expect("a free lease")
+    }
+
+    /// Stages and applies one batch.
+    pub(crate) async fn commit(&self, lease: &Lease, seq: i64, next: Load, writer: BatchWriter) -> Applied {
+        let reference = self.stage(lease, seq, next, writer).await;
+        self.store.apply(lease, &[reference]).await.expect("applies")
+    }
+
+    /// What stands in the connector's spec from now on, under its token.
+    pub(crate) async fn wish(&self, verb: Verb, wish: Wish) -> ConnectorAnswer {
+        let wishing = ConnectorProjection { wishes: [(verb, wish)].into(), ..connector() };
+        self.store.put_connector(&wishing).await.expect("projects")
+    }
+
+    /// The connector as a worker reads it.
+    pub(crate) async fn record(&self) -> ConnectorRecord {
+        self.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("known")
+    }
+
+    /// The connector as the operator reads it.
+    pub(crate) async fn status(&self) -> ConnectorStatusRow {
+        let mut rows = self.store.connector_statuses(None).await.expect("reads").rows;
+        rows.retain(|row| row.tenant_id == tenant_id());
+        rows.remove(0)
+    }
+
+    /// The connector's dead letters, after a look at every place that counts them.
+    pub(crate) async fn letters(&self) -> Vec<DeadLetterRow> {
+        let (tenant, connector) = (tenant_id(), connector_id());
+        let all = LetterSelection::default();
+        let listed = self.store.dead_letters(&tenant, &connector, &all, None, 1_000).await.expect("lists");
+        let counted = i64::try_from(listed.len()).expect("few");
+        assert_eq!(self.status().await.dead_letters, counted, "the count in status");
+        const STORED: &str = "SELECT CAST(sum(dead_letters) AS TEXT) FROM sync_state WHERE tenant_id = 'acme'";
+        assert_eq!(self.text(STORED).await, Some(counted.to_string()), "the count in the state row");
+        listed
+    }
+
+    /// The records of the connector's dead letters.
+    pub(crate) async fn letter_ids(&self) -> Vec<String> {
+        let letters = self.letters().await;
+        letters.iter().map(|letter| letter.source_id.clone().unwrap_or_default()).collect()
     }
 
     /// One text of one row.

@@ -275,7 +275,8 @@ impl<'a> Commit<'a> {
         for (entity, some) in ids.iter() {
             if self.held.keeps_seen() {
                 let packed = record_ids::pack(some);
-                query::execute(self.transaction, SEEN, &[&tenant, &connector, &first, &entity.table(), &packed]).await?;
+                query::execute(self.transaction, SEEN, &[&tenant, &connector, &first, &entity.table(), &packed])
+                    .await?;
             }
             if self.held.dead_letters > 0 {
                 let older_than = observed_seq(self.lease.run_no, first, 0);
@@ -331,7 +332,7 @@ impl<'a> Commit<'a> {
         let next_seq = last.seq + 1;
         let applied = self.tally.applied(next_seq, self.now);
         self.count(&applied, &last.entity_type).await?;
-        self.record(staged, &applied).await?;
+        self.record(staged, &applied, attempted).await?;
         let values: query::Values<'_> =
             &[&tenant, &connector, &epoch, &self.held.next_seq, &next_seq, &Json(&last.next), &self.letters];
         if query::execute(self.transaction, FENCE, values).await? > 0 {
@@ -365,7 +366,7 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
-    async fn record(&self, staged: &[StagedRow], applied: &Applied) -> Result<(), Fault> {
+    async fn record(&self, staged: &[StagedRow], applied: &Applied, attempted: &'static str) -> Result<(), Fault> {
         const DROP: &str = "DELETE FROM gtm.staged_batch WHERE staged_id = ANY($1)";
         const RECORD: &str =
             "INSERT INTO gtm.applied_batch (tenant_id, connector_id, applied_at, staged_id, seq, result)
@@ -377,7 +378,10 @@ impl<'a> Commit<'a> {
         let entries = self.tally.entries(self.now).into_iter();
         let results: Vec<_> =
             entries.map(|entry| Json(Applied { failed: entry.into_iter().collect(), ..applied.clone() })).collect();
-        query::execute(self.transaction, DROP, &[&ids]).await?;
+        // Gone since it was read: applied by a twin, or erased with a person that is in it.
+        if query::execute(self.transaction, DROP, &[&ids]).await? < ids.len() as u64 {
+            return Err(Error::StaleRun { attempted }.into());
+        }
         let values: query::Values<'_> = &[&tenant, &connector, &self.now, &ids, &seqs, &results];
         query::execute(self.transaction, RECORD, values).await?;
         Ok(())

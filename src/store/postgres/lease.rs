@@ -255,11 +255,11 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
         return recorded_end(transaction, lease).await?.ok_or(Fault::Store(Error::StaleRun { attempted: ATTEMPTED }));
     };
     let [tenant, connector, epoch] = lease_key(lease);
-    let (mut counted, mut swept, mut window) = (BTreeMap::new(), false, None);
+    let (mut counted, mut swept, mut window, mut resolved) = (BTreeMap::new(), false, None, 0);
     if let Some(load) = held.completes(end) {
-        (swept, window) = (load.full, load.window.map(Json));
-        counted = sweep::count(transaction, lease, load).await?;
-        sweep::end_load(transaction, lease, &held.account_id, load).await?;
+        (swept, window) = (load.swept_as_wished(), load.window.map(Json));
+        counted = sweep::count(transaction, lease, &held.account_id, load).await?;
+        resolved = sweep::end_load(transaction, lease, &held.account_id, load).await?;
     }
     let now = query::row(transaction, "SELECT now()", &[]).await?;
     let now = now.ok_or(Error::Unreadable { what: "time" })?.try_get(0)?;
@@ -279,9 +279,20 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
     const DROP_STAGED: &str = "DELETE FROM gtm.staged_batch WHERE tenant_id = $1 AND connector_id = $2";
     query::execute(transaction, DROP_STAGED, &[&tenant, &connector]).await?;
     let (load, cursor) = (ended.load.as_ref().map(Json::<&Load>), Json(&ended.cursor));
-    let findings = Json(&ended.findings);
-    let values: query::Values<'_> =
-        &[&tenant, &connector, &epoch, &next_seq, &load, &cursor, &ended.generation, &findings, &swept, &window];
+    let (findings, resolved) = (Json(&ended.findings), i64::try_from(resolved).unwrap_or(i64::MAX));
+    let values: query::Values<'_> = &[
+        &tenant,
+        &connector,
+        &epoch,
+        &next_seq,
+        &load,
+        &cursor,
+        &ended.generation,
+        &findings,
+        &swept,
+        &window,
+        &resolved,
+    ];
     let released = query::execute(transaction, RELEASE, values).await?;
     if released == 0 { Err(Error::StaleRun { attempted: ATTEMPTED }.into()) } else { Ok(ended.summary) }
 }
@@ -291,10 +302,9 @@ const END_RUN: &str = "UPDATE gtm.run SET finished_at = now(), finished_epoch = 
     WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3";
 
 // A run without a load left is a completed one.
-const RELEASE: &str = "UPDATE gtm.sync_state AS s SET epoch = NULL, workflow_id = NULL, load = $5::jsonb, cursor = $6,
+const RELEASE: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, load = $5::jsonb, cursor = $6,
         generation = $7, findings = $8, sweep_confirmed = sweep_confirmed AND NOT $9, resync = nullif(resync, $10),
-        dead_letters = (SELECT count(*) FROM gtm.dead_letter AS d WHERE d.tenant_id = s.tenant_id
-            AND d.connector_id = s.connector_id AND d.account_id = s.account_id),
+        dead_letters = dead_letters - $11,
         last_success_at = CASE WHEN $5::jsonb IS NULL THEN now() ELSE last_success_at END,
         updated_at = clock_timestamp()
     WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3 AND next_seq = $4";

@@ -3,7 +3,7 @@
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
-use super::{fault::Fault, lease::lease_key, query};
+use super::{fault::Fault, lease::lease_key, query, sweep::check_lease};
 use crate::{
     contract::activities::Lease,
     ids::{ConnectorId, TenantId},
@@ -82,6 +82,9 @@ pub(super) async fn recount(client: &impl GenericClient, tenant: &TenantId) -> R
               WHERE t.tenant_id = $1 GROUP BY t.connector_id, t.account_id) AS n
         WHERE s.tenant_id = $1 AND s.connector_id = n.connector_id AND s.account_id = n.account_id
             AND s.dead_letters <> n.count";
+    // A commit that has moved its count is waited for: the statement after this one then sees its letters.
+    const LOCK: &str = "SELECT 1 FROM gtm.sync_state WHERE tenant_id = $1 ORDER BY connector_id FOR NO KEY UPDATE";
+    query::rows(client, LOCK, &[&tenant.as_str()]).await?;
     query::execute(client, RECOUNT, &[&tenant.as_str()]).await?;
     Ok(())
 }
@@ -99,6 +102,7 @@ pub(super) async fn replays(
         WHERE d.tenant_id = $1 AND d.connector_id = $2 AND s.epoch = $3 AND d.replay_requested_at IS NOT NULL
             AND d.observed_seq > $4
         ORDER BY d.observed_seq LIMIT $5";
+    check_lease(client, lease, "list replays").await?;
     let [tenant, connector, epoch] = lease_key(lease);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let read = |row: &Row| {

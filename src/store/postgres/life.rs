@@ -6,7 +6,10 @@ use super::{fault::Fault, letters, query};
 use crate::{
     ids::TenantId,
     model::entity::Entity,
-    store::{Aged, Erased, Person, Retention, stored::{KEPT_HOURS, PEOPLE}},
+    store::{
+        Aged, Erased, Person, Retention, quotes,
+        stored::{KEPT_HOURS, PEOPLE},
+    },
 };
 
 /// Rows of one kind that one call removes at most: each call is one short transaction.
@@ -69,18 +72,16 @@ fn days(days: Option<u32>) -> Option<i32> {
 }
 
 /// `Store::erase`.
-pub(super) async fn erase(
-    transaction: &Transaction<'_>,
-    tenant: &TenantId,
-    person: &Person,
-) -> Result<Erased, Fault> {
+pub(super) async fn erase(transaction: &Transaction<'_>, tenant: &TenantId, person: &Person) -> Result<Erased, Fault> {
     const STAGED: &str = "DELETE FROM gtm.staged_batch WHERE tenant_id = $1";
     const LETTERS: &str = "DELETE FROM gtm.dead_letter
         WHERE tenant_id = $1 AND connector_id = $2 AND entity = $3 AND source_id = $4";
     // The address in a payload as it was served: the letter may have no id, or be another record that quotes it.
     const QUOTED: &str = "DELETE FROM gtm.dead_letter
-        WHERE tenant_id = $1 AND position(lower($2) IN lower(encode(payload, 'escape'))) > 0";
-    let mut erased = Erased { staged_batches: query::execute(transaction, STAGED, &[&tenant.as_str()]).await?, ..Erased::default() };
+        WHERE tenant_id = $1 AND payload_form = 'served'
+            AND position(lower(encode(convert_to($2, 'UTF8'), 'escape')) IN lower(encode(payload, 'escape'))) > 0";
+    let mut erased =
+        Erased { staged_batches: query::execute(transaction, STAGED, &[&tenant.as_str()]).await?, ..Erased::default() };
     for (entity, connector, source_id) in erase_records(transaction, tenant, person).await? {
         erased.records += 1;
         erased.activities += empty_activities(transaction, tenant, &connector, entity, &source_id).await?;
@@ -90,6 +91,7 @@ pub(super) async fn erase(
     match person {
         Person::Email(address) => {
             erased.dead_letters += query::execute(transaction, QUOTED, &[&tenant.as_str(), address]).await?;
+            erased.dead_letters += erase_staged_letters(transaction, tenant, address).await?;
         }
         Person::Record { connector_id, entity, source_id } => {
             let values: query::Values<'_> = &[&tenant.as_str(), &connector_id.as_str(), &entity.table(), source_id];
@@ -98,6 +100,27 @@ pub(super) async fn erase(
     }
     letters::recount(transaction, tenant).await?;
     Ok(erased)
+}
+
+/// Deletes the tenant's dead letters of rows that quote the address: their payloads are compressed.
+async fn erase_staged_letters(transaction: &Transaction<'_>, tenant: &TenantId, address: &str) -> Result<u64, Fault> {
+    const PAGE: &str = "SELECT connector_id, observed_seq, payload FROM gtm.dead_letter
+        WHERE tenant_id = $1 AND payload_form = 'staged' AND (connector_id, observed_seq) > ($2, $3)
+        ORDER BY connector_id, observed_seq LIMIT $4";
+    const DELETE: &str = "DELETE FROM gtm.dead_letter WHERE tenant_id = $1 AND connector_id = $2 AND observed_seq = $3";
+    let (tenant, mut after, mut erased) = (tenant.as_str(), (String::new(), i64::MIN), 0);
+    loop {
+        let values: query::Values<'_> = &[&tenant, &after.0, &after.1, &quotes::AT_ONCE];
+        let page = query::rows(transaction, PAGE, values).await?;
+        let Some(last) = page.last() else { return Ok(erased) };
+        after = (last.try_get(0)?, last.try_get(1)?);
+        for row in page.iter() {
+            if quotes::staged(row.try_get(2)?, address) {
+                let (connector, observed_seq): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+                erased += query::execute(transaction, DELETE, &[&tenant, &connector, &observed_seq]).await?;
+            }
+        }
+    }
 }
 
 /// Deletes the person's rows and answers where they stood.

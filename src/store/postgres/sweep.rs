@@ -16,7 +16,12 @@ use crate::{
 /// The lease's connector, if the lease is still its own.
 const LEASED: &str = "SELECT 1 FROM gtm.sync_state WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3";
 
-async fn check_lease(client: &impl GenericClient, lease: &Lease, attempted: &'static str) -> Result<(), Fault> {
+/// `StaleRun` unless the lease is still its own.
+pub(super) async fn check_lease(
+    client: &impl GenericClient,
+    lease: &Lease,
+    attempted: &'static str,
+) -> Result<(), Fault> {
     let [tenant, connector, epoch] = lease_key(lease);
     let leased = query::row(client, LEASED, &[&tenant, &connector, &epoch]).await?;
     leased.map(drop).ok_or(Fault::Store(Error::StaleRun { attempted }))
@@ -106,6 +111,7 @@ pub(super) async fn unseen(
 pub(super) async fn count(
     client: &impl GenericClient,
     lease: &Lease,
+    account_id: &str,
     load: &Load,
 ) -> Result<BTreeMap<String, findings::Held>, Fault> {
     let [tenant, connector, _] = lease_key(lease);
@@ -115,11 +121,11 @@ pub(super) async fn count(
         let count = format!(
             "SELECT (SELECT count(*) FROM {live} AND (r.source_created_at IS NULL OR r.source_created_at < $4)),
                  (SELECT count(DISTINCT coalesce(d.source_id, d.observed_seq::text)) FROM gtm.dead_letter AS d
-                  WHERE d.tenant_id = $1 AND d.connector_id = $2 AND d.entity = '{table}'
+                  WHERE d.tenant_id = $1 AND d.connector_id = $2 AND d.entity = '{table}' AND d.account_id = $5
                       AND starts_with(coalesce(d.source_id, ''), $3)
                       AND NOT EXISTS (SELECT 1 FROM {live} AND r.source_id = d.source_id))"
         );
-        let values: query::Values<'_> = &[&tenant, &connector, &stream.id_prefix, &load.upper];
+        let values: query::Values<'_> = &[&tenant, &connector, &stream.id_prefix, &load.upper, &account_id];
         let row = query::row(client, &count, values).await?.ok_or(Error::Unreadable { what: "count" })?;
         let number = |place| Ok::<_, Fault>(u64::try_from(row.try_get::<_, i64>(place)?).unwrap_or(0));
         let held = findings::Held { rows: number(0)?, dead_letters: number(1)? };
@@ -128,22 +134,22 @@ pub(super) async fn count(
     Ok(counted)
 }
 
-/// Removes what a complete load makes needless: its own notes and, when it read everything, dead letters from before it: what is still wrong has a letter of this load, the rest has landed or is gone at the source.
+/// Removes what a complete load makes needless: its own notes and, when it read everything, dead letters from before it:
+/// what is still wrong has a letter of this load, the rest has landed or is gone at the source. Answers how many letters.
 pub(super) async fn end_load(
     transaction: &Transaction<'_>,
     lease: &Lease,
     account_id: &str,
     load: &Load,
-) -> Result<(), Fault> {
+) -> Result<u64, Fault> {
     const RESOLVE: &str = "DELETE FROM gtm.dead_letter
         WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3 AND observed_seq < $4";
     let [tenant, connector, _] = lease_key(lease);
     forget(transaction, tenant, connector).await?;
-    if load.read_everything() {
-        let values: query::Values<'_> = &[&tenant, &connector, &account_id, &load.first_observed];
-        query::execute(transaction, RESOLVE, values).await?;
+    if !load.read_everything() {
+        return Ok(0);
     }
-    Ok(())
+    query::execute(transaction, RESOLVE, &[&tenant, &connector, &account_id, &load.first_observed]).await
 }
 
 /// Forgets what a load noted for its sweep.

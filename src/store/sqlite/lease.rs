@@ -240,11 +240,11 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
     };
     let now = At::now();
     let (tenant, connector) = (lease.tenant_id.as_str(), lease.connector_id.as_str());
-    let (mut counted, mut swept, mut window) = (BTreeMap::new(), false, None);
+    let (mut counted, mut swept, mut window, mut resolved) = (BTreeMap::new(), false, None, 0);
     if let Some(load) = held.completes(end) {
-        (swept, window) = (load.full, load.window.map(Document));
-        counted = sweep::count(transaction, lease, load)?;
-        sweep::end_load(transaction, lease, &held.account_id, load)?;
+        (swept, window) = (load.swept_as_wished(), load.window.map(Document));
+        counted = sweep::count(transaction, lease, &held.account_id, load)?;
+        resolved = sweep::end_load(transaction, lease, &held.account_id, load)?;
     }
     let ended = held.end(end, &counted, now.0)?;
     transaction
@@ -270,11 +270,10 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
     let completed = (ended.load.is_none()).then_some(now);
     let released = transaction
         .prepare_cached(
-            "UPDATE sync_state AS s SET epoch = NULL, workflow_id = NULL, load = ?4, cursor = ?5, generation = ?6,
+            "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, load = ?4, cursor = ?5, generation = ?6,
                  last_success_at = coalesce(?7, last_success_at), updated_at = ?8, findings = ?9,
                  sweep_confirmed = sweep_confirmed AND NOT ?10, resync = nullif(resync, ?11),
-                 dead_letters = (SELECT count(*) FROM dead_letter AS d WHERE d.tenant_id = s.tenant_id
-                     AND d.connector_id = s.connector_id AND d.account_id = s.account_id)
+                 dead_letters = dead_letters - ?12
              WHERE tenant_id = ?1 AND connector_id = ?2 AND epoch = ?3",
         )?
         .execute(params![
@@ -288,7 +287,8 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
             now,
             Document(&ended.findings),
             swept,
-            window
+            window,
+            i64::try_from(resolved).unwrap_or(i64::MAX)
         ])?;
     if released == 0 { Err(Error::StaleRun { attempted: ATTEMPTED }.into()) } else { Ok(ended.summary) }
 }

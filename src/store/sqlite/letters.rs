@@ -5,6 +5,7 @@ use rusqlite::{Row, ToSql, Transaction, params};
 use super::{
     fault::Fault,
     lease::lease_key,
+    sweep::check_lease,
     values::{At, Name},
 };
 use crate::{
@@ -22,7 +23,11 @@ macro_rules! selected {
 }
 
 /// The values of `?1` to `?6`.
-fn key<'a>(tenant: &'a TenantId, connector: &'a ConnectorId, selection: &'a LetterSelection) -> [Box<dyn ToSql + 'a>; 6] {
+fn key<'a>(
+    tenant: &'a TenantId,
+    connector: &'a ConnectorId,
+    selection: &'a LetterSelection,
+) -> [Box<dyn ToSql + 'a>; 6] {
     let batch_index = selection.batch_index.map(|index| i64::try_from(index).unwrap_or(i64::MAX));
     [
         Box::new(tenant.as_str()),
@@ -87,6 +92,7 @@ pub(super) fn replays(
     after: i64,
     limit: usize,
 ) -> Result<Vec<Replay>, Fault> {
+    check_lease(transaction, lease, "list replays")?;
     let [tenant, connector, epoch] = lease_key(lease);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = transaction.prepare_cached(

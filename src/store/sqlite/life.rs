@@ -8,7 +8,7 @@ use crate::{
     ids::TenantId,
     model::entity::Entity,
     store::{
-        Aged, Erased, Person, Retention,
+        Aged, Erased, Person, Retention, quotes,
         stored::{KEPT_HOURS, PEOPLE},
     },
 };
@@ -73,7 +73,7 @@ pub(super) fn erase(transaction: &Transaction<'_>, tenant: &TenantId, person: &P
         "DELETE FROM dead_letter WHERE tenant_id = ?1 AND connector_id = ?2 AND entity = ?3 AND source_id = ?4";
     // The address in a payload as it was served: the letter may have no id, or be another record that quotes it.
     const QUOTED: &str = "DELETE FROM dead_letter
-        WHERE tenant_id = ?1 AND instr(lower(CAST(payload AS TEXT)), lower(?2)) > 0";
+        WHERE tenant_id = ?1 AND payload_form = 'served' AND instr(lower(CAST(payload AS TEXT)), lower(?2)) > 0";
     let execute = |sql: &str, values: &[&str]| -> rusqlite::Result<u64> {
         let changed = transaction.prepare_cached(sql)?.execute(rusqlite::params_from_iter(values))?;
         Ok(u64::try_from(changed).unwrap_or(u64::MAX))
@@ -87,13 +87,37 @@ pub(super) fn erase(transaction: &Transaction<'_>, tenant: &TenantId, person: &P
         erased.dead_letters += execute(LETTERS, &[tenant_id, &connector, entity.table(), &source_id])?;
     }
     erased.dead_letters += match person {
-        Person::Email(address) => execute(QUOTED, &[tenant_id, address])?,
+        Person::Email(address) => {
+            execute(QUOTED, &[tenant_id, address])? + erase_staged_letters(transaction, tenant_id, address)?
+        }
         Person::Record { connector_id, entity, source_id } => {
             execute(LETTERS, &[tenant_id, connector_id.as_str(), entity.table(), source_id])?
         }
     };
     letters::recount(transaction, tenant)?;
     Ok(erased)
+}
+
+/// Deletes the tenant's dead letters of rows that quote the address: their payloads are compressed.
+fn erase_staged_letters(transaction: &Transaction<'_>, tenant: &str, address: &str) -> rusqlite::Result<u64> {
+    let mut page = transaction.prepare_cached(
+        "SELECT rowid, payload FROM dead_letter
+         WHERE tenant_id = ?1 AND payload_form = 'staged' AND rowid > ?2 ORDER BY rowid LIMIT ?3",
+    )?;
+    let mut delete = transaction.prepare_cached("DELETE FROM dead_letter WHERE rowid = ?1")?;
+    let (mut after, mut erased) = (i64::MIN, 0);
+    loop {
+        let rows = page.query_map(params![tenant, after, quotes::AT_ONCE], |row| {
+            Ok((row.get::<_, i64>(0)?, quotes::staged(row.get_ref(1)?.as_blob()?, address)))
+        })?;
+        let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        let Some(&(last, _)) = rows.last() else { return Ok(erased) };
+        after = last;
+        for (rowid, _) in rows.iter().filter(|(_, quoting)| *quoting) {
+            delete.execute([rowid])?;
+            erased += 1;
+        }
+    }
 }
 
 /// Deletes the person's rows and answers where they stood.
@@ -115,9 +139,8 @@ fn erase_records(
         let delete =
             format!("DELETE FROM {table} WHERE tenant_id = ?1 AND {condition} RETURNING connector_id, source_id");
         let mut statement = transaction.prepare_cached(&delete)?;
-        let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
-            Ok((entity, row.get(0)?, row.get(1)?))
-        })?;
+        let rows =
+            statement.query_map(rusqlite::params_from_iter(values), |row| Ok((entity, row.get(0)?, row.get(1)?)))?;
         for row in rows {
             erased.push(row?);
         }

@@ -12,7 +12,8 @@ use crate::{
     store::{Error, SweepScope, findings, record_ids::Packed},
 };
 
-fn check_lease(transaction: &Transaction<'_>, lease: &Lease, attempted: &'static str) -> Result<(), Fault> {
+/// `StaleRun` unless the lease is still its own.
+pub(super) fn check_lease(transaction: &Transaction<'_>, lease: &Lease, attempted: &'static str) -> Result<(), Fault> {
     let leased: Option<i64> = transaction
         .prepare_cached("SELECT 1 FROM sync_state WHERE tenant_id = ?1 AND connector_id = ?2 AND epoch = ?3")?
         .query_row(lease_key(lease), |row| row.get(0))
@@ -106,6 +107,7 @@ pub(super) fn unseen(
 pub(super) fn count(
     transaction: &Transaction<'_>,
     lease: &Lease,
+    account_id: &str,
     load: &Load,
 ) -> rusqlite::Result<BTreeMap<String, findings::Held>> {
     let [tenant, connector, _] = lease_key(lease);
@@ -115,11 +117,11 @@ pub(super) fn count(
         let count = format!(
             "SELECT (SELECT count(*) FROM {live} AND (r.source_created_at IS NULL OR r.source_created_at < ?4)),
                  (SELECT count(DISTINCT coalesce(d.source_id, d.observed_seq)) FROM dead_letter AS d
-                  WHERE d.tenant_id = ?1 AND d.connector_id = ?2 AND d.entity = '{table}'
+                  WHERE d.tenant_id = ?1 AND d.connector_id = ?2 AND d.entity = '{table}' AND d.account_id = ?5
                       AND substr(coalesce(d.source_id, ''), 1, length(?3)) = ?3
                       AND NOT EXISTS (SELECT 1 FROM {live} AND r.source_id = d.source_id))"
         );
-        let values = params![tenant, connector, stream.id_prefix, At(load.upper)];
+        let values = params![tenant, connector, stream.id_prefix, At(load.upper), account_id];
         let held = transaction.prepare_cached(&count)?.query_row(values, |row| {
             let number = |place| Ok::<_, rusqlite::Error>(u64::try_from(row.get::<_, i64>(place)?).unwrap_or(0));
             Ok(findings::Held { rows: number(0)?, dead_letters: number(1)? })
@@ -130,24 +132,24 @@ pub(super) fn count(
 }
 
 /// Removes what a complete load makes needless: its own notes and, when it read everything, dead letters from before it:
-/// what is still wrong has a letter of this load, the rest has landed or is gone at the source.
+/// what is still wrong has a letter of this load, the rest has landed or is gone at the source. Answers how many letters.
 pub(super) fn end_load(
     transaction: &Transaction<'_>,
     lease: &Lease,
     account_id: &str,
     load: &Load,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     let [tenant, connector, _] = lease_key(lease);
     forget(transaction, tenant, connector)?;
-    if load.read_everything() {
-        transaction
-            .prepare_cached(
-                "DELETE FROM dead_letter
-                 WHERE tenant_id = ?1 AND connector_id = ?2 AND account_id = ?3 AND observed_seq < ?4",
-            )?
-            .execute(params![tenant, connector, account_id, load.first_observed])?;
+    if !load.read_everything() {
+        return Ok(0);
     }
-    Ok(())
+    transaction
+        .prepare_cached(
+            "DELETE FROM dead_letter
+             WHERE tenant_id = ?1 AND connector_id = ?2 AND account_id = ?3 AND observed_seq < ?4",
+        )?
+        .execute(params![tenant, connector, account_id, load.first_observed])
 }
 
 /// Forgets what a load noted for its sweep.
