@@ -1,11 +1,16 @@
 //! The workflows on a real Temporal server, by worker processes of the real binary, against the simulated HubSpot:
 //! contract, results, parking, dead letters, killed workers, outages, and what must never enter a history.
 
+mod completeness;
+mod people;
+mod replays;
+mod restores;
+
 use std::time::Duration;
 
 use gtm_sync::{
     model::config::StreamConfig,
-    store::{ConnectorProjection, Verb},
+    store::{ConnectorProjection, ConnectorStatusRow, Verb, Wish},
 };
 use serde_json::{Value, json};
 use simulators::{
@@ -25,6 +30,26 @@ async fn crm(records: u32) -> Simulator {
     let options =
         Options { records, token: format!("pat-{CANARY}"), limits: Limits::unlimited(), ..Options::default() };
     Simulator::start(options).await.expect("simulator")
+}
+
+/// Wishes this of the connector, as the operator would on a fresh token.
+async fn wish(stack: &Stack, crm: &Simulator, verb: Verb, wish: Wish) {
+    let wishes = [(verb, wish)].into();
+    let token = format!("pat-{CANARY}");
+    stack.connector("acme", "hubspot", &crm.base_url(), &token, |connector| connector.wishes = wishes).await;
+}
+
+async fn status(stack: &Stack) -> ConnectorStatusRow {
+    stack.store.connector_statuses(None).await.expect("statuses").rows.remove(0)
+}
+
+/// The texts of the first column of a query of the SQLite file.
+fn texts(stack: &Stack, sql: &str) -> Vec<Option<String>> {
+    let path = stack.database_url.trim_start_matches("sqlite:");
+    let connection = rusqlite::Connection::open(path).expect("opens");
+    let mut statement = connection.prepare(sql).expect("prepares");
+    let rows = statement.query_map([], |row| row.get(0)).expect("queries");
+    rows.collect::<Result<_, _>>().expect("texts")
 }
 
 /// One tenant `acme` with one connector `hubspot`, connected.

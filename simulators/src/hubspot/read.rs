@@ -116,7 +116,7 @@ impl Account {
         let matches = match self.records.header(key).map(|header| header.life) {
             Some(Life::Live) => !archived,
             Some(Life::Archived(_)) => archived,
-            Some(Life::Merged(..)) | None => false,
+            Some(Life::Merged(..) | Life::Vanished(_)) | None => false,
         };
         matches && self.records.is_visible(key, now_ms)
     }

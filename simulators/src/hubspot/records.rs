@@ -26,6 +26,8 @@ pub(super) enum Life {
     Archived(i64),
     /// Into the record at this position, at this time.
     Merged(u32, i64),
+    /// Shown nowhere any more, not even in the archive, since this time.
+    Vanished(i64),
 }
 
 /// What is kept of each record.
@@ -245,6 +247,12 @@ impl Records {
             }
         }
         live
+    }
+
+    /// Takes a live record away without a trace; false when there is none.
+    pub(super) fn vanish(&mut self, key: Key, now_ms: i64) -> bool {
+        let header = self.header_mut(key).filter(|header| header.life == Life::Live);
+        header.map(|header| header.life = Life::Vanished(now_ms)).is_some()
     }
 
     /// Brings an archived record back, as a user can from the recycling bin; false when it is not archived.

@@ -133,6 +133,12 @@ impl StateHandle {
         self.edit(kind, id, |account, index, now_ms| account.records.archive((kind, index), now_ms))
     }
 
+    /// Takes a live record away without a trace: no list, search, read or archive shows it; false when there is none.
+    /// So look a record deleted for good, and one that the credential's user may not see any more.
+    pub fn vanish(&self, kind: Kind, id: &str) -> bool {
+        self.edit(kind, id, |account, index, now_ms| account.records.vanish((kind, index), now_ms))
+    }
+
     /// Restores an archived record; false when there is none.
     pub fn restore(&self, kind: Kind, id: &str) -> bool {
         self.edit(kind, id, |account, index, now_ms| account.records.restore((kind, index), now_ms))

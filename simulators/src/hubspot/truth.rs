@@ -26,7 +26,7 @@ pub struct Truth {
     pub id: String,
     /// The time of the last change, archiving included; for a merged record that of its winner.
     pub updated_at: Timestamp,
-    /// When it was archived.
+    /// When it was archived, or vanished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<Timestamp>,
     /// The record that it was merged into.
@@ -125,7 +125,10 @@ impl Account {
             stream: kind.plural().to_owned(),
             id: id_of(index).to_string(),
             updated_at: at(self.changed_ms(key)),
-            archived_at: if let Life::Archived(archived) = header.life { Some(at(archived)) } else { None },
+            archived_at: match header.life {
+                Life::Archived(gone) | Life::Vanished(gone) => Some(at(gone)),
+                Life::Live | Life::Merged(..) => None,
+            },
             merged_into: if let Life::Merged(into, _) = header.life { Some(id_of(into).to_string()) } else { None },
             visible_from: self.records.visible_from(key).map(at),
             served_version: Some(header.served_ms).filter(|&served| served > 0).map(at),
