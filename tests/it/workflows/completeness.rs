@@ -18,7 +18,7 @@ fn vanish(crm: &Simulator, kind: Kind, count: usize) {
 async fn later(stack: &Stack, crm: &Simulator, id: &str, full: bool) -> Value {
     crm.state().advance_clock(Duration::from_secs(900));
     let done = stack.sync(id, "acme", "hubspot", full).await.completed();
-    assert_eq!((&done["outcome"], &done["failedStreams"]), (&json!("complete"), &json!([])), "{done}");
+    assert_eq!((&done["outcome"], done.get("failedStreams")), (&json!("complete"), None), "{done}");
     done
 }
 

@@ -30,14 +30,14 @@ async fn poison_at_one_in_a_thousand_costs_only_itself_and_a_replay_brings_the_r
     assert_clean(&stack, &crm, "acme", "hubspot").await;
 
     // The fix is younger than what an increment reads: only the replay brings it.
-    set("Lovelace");
+    set("mended at the source");
     let unmended = stack.sync("too early", "acme", "hubspot", false).await.completed();
     assert_eq!((&unmended["stats"]["errorsCount"], status(&stack).await.dead_letters), (&json!(0), 4));
     wish(&stack, &crm, Verb::Replay, "mended".into()).await;
     let mended = stack.sync("replay", "acme", "hubspot", false).await.completed();
     assert_eq!((&mended["stats"]["recordsWritten"], &mended["stats"]["errorsCount"]), (&json!(4), &json!(0)));
     assert_eq!((status(&stack).await.dead_letters, texts(&stack, "SELECT source_id FROM dead_letter").len()), (0, 0));
-    let landed = texts(&stack, "SELECT source_id FROM contact WHERE last_name = 'Lovelace'");
+    let landed = texts(&stack, "SELECT source_id FROM contact WHERE last_name = 'mended at the source'");
     assert_eq!(landed.len(), 4);
     assert_clean(&stack, &crm, "acme", "hubspot").await;
 }
