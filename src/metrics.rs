@@ -73,7 +73,11 @@ impl Metrics {
         registry.register("leader", "Whether this operator holds the Lease", self.leader.clone());
         registry.register("reconciles", "Reconciles ended, by kind and result", self.reconciles.clone());
         registry.register("status_writes", "Status patches sent", self.status_writes.clone());
-        registry.register("removed", "Rows and payloads removed by retention and purges, by kind", self.removed.clone());
+        registry.register(
+            "removed",
+            "Rows and payloads removed by retention and purges, by kind",
+            self.removed.clone(),
+        );
         registry.register("crd_missing", "Whether a CRD is missing", self.crd_missing.clone());
         registry.register("activities", "Activity attempts ended, by activity and result", self.activities.clone());
         registry.register(

@@ -166,7 +166,10 @@ fn values_arrive_at_operator_and_workers() {
         assert_eq!((&seen["GTM_CLUSTER_ID"], &seen["TEMPORAL_ADDRESS"]), (&json!("eu1"), &json!("temporal:7233")));
     }
     assert_eq!(seen["GTM_WATCH_NAMESPACES"], "a,b");
-    assert_eq!((&seen["GTM_RETENTION_TOMBSTONES_DAYS"], &seen["GTM_PURGE_GRACE_SECONDS"]), (&json!("7"), &json!("7200")));
+    assert_eq!(
+        (&seen["GTM_RETENTION_TOMBSTONES_DAYS"], &seen["GTM_PURGE_GRACE_SECONDS"]),
+        (&json!("7"), &json!("7200"))
+    );
     assert_eq!(seen["GTM_RETENTION_RUNS_DAYS"], "90");
     assert_eq!(worker_seen["GTM_ALLOWED_PRIVATE_HOSTS"], "10.0.0.0/8,sim:80");
     let pod = &worker.data["spec"]["template"]["spec"];
