@@ -115,6 +115,13 @@ impl Names {
         format!("{}{}", self.prefix, sync_run(tenant, connector, at))
     }
 
+    /// A run that wishes asked for, recorded at `at`: to the microsecond, so that a wish recorded within the second of another
+    /// does not pass for it.
+    #[must_use]
+    pub fn requested_run(&self, tenant: &TenantId, connector: &ConnectorId, at: Timestamp) -> String {
+        format!("{}{}-{}", self.prefix, joined(tenant, connector), at.strftime("%Y-%m-%dT%H:%M:%S%.fZ"))
+    }
+
     /// A connection check: `check-{tenantId}-{connectorId}`; one at a time by this id.
     #[must_use]
     pub fn connection_check(&self, tenant: &TenantId, connector: &ConnectorId) -> String {
@@ -154,6 +161,9 @@ mod tests {
         let (tenant, connector) = ("acme".parse().expect("id"), "hubspot".parse().expect("id"));
         let at: Timestamp = "2026-11-22T12:00:00.75Z".parse().expect("timestamp");
         assert_eq!(Names::new(None).sync_run(&tenant, &connector, at), "sync-acme-hubspot-2026-11-22T12:00:00Z");
+        let requested = |at: &str| Names::new(None).requested_run(&tenant, &connector, at.parse().expect("timestamp"));
+        assert_eq!(requested("2026-11-22T12:00:00.1Z"), "sync-acme-hubspot-2026-11-22T12:00:00.1Z");
+        assert_ne!(requested("2026-11-22T12:00:00.000001Z"), requested("2026-11-22T12:00:00.000002Z"));
         assert_eq!(Names::new(Some("eu1")).tenant_schedule(&tenant), "eu1.scheduled-sync-acme");
     }
 }

@@ -18,7 +18,9 @@ use crate::store::ProjectedConnector;
 const MANY: usize = 20;
 /// … or by this share, in percent.
 const MANY_PERCENT: usize = 5;
-/// Longest pause between attempts to follow one deletion.
+/// First pause after a sweep or an attempt to follow a deletion that failed …
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// … and the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why a pass removes nothing.
@@ -57,9 +59,11 @@ pub fn orphans(
 pub async fn keep(context: Arc<Context>) {
     context.fleet.ready().await;
     let mut told = false;
+    let mut pause = FIRST_PAUSE;
     loop {
+        let mut rest = context.resync;
         match pass(&context).await {
-            Ok(()) => told = false,
+            Ok(()) => (told, pause) = (false, FIRST_PAUSE),
             Err(Refused::Suspicious(why)) if !told => {
                 told = true;
                 let message = match why {
@@ -74,9 +78,14 @@ pub async fn keep(context: Arc<Context>) {
                 context.announcer.about_operator(Note::warning("SweepSuspicious", "Sweep", message));
             }
             Err(Refused::Suspicious(_)) => {}
-            Err(Refused::Failed(error)) => tracing::debug!(%error, "sweep not finished; the next one goes on"),
+            // At the start Temporal may not be connected yet: what was deleted meanwhile does not wait for the next resync.
+            Err(Refused::Failed(error)) => {
+                tracing::debug!(%error, "sweep not finished; the next one goes on");
+                rest = rest.min(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
         }
-        tokio::time::sleep(context.resync).await;
+        tokio::time::sleep(rest).await;
     }
 }
 
@@ -114,7 +123,7 @@ async fn pass(context: &Context) -> Result<(), Refused> {
 pub async fn follow(gone: Gone, context: Arc<Context>) {
     let key = gone.key.clone();
     context.memory.forget(&key);
-    let mut pause = Duration::from_secs(1);
+    let mut pause = FIRST_PAUSE;
     while !context.fleet.has_connector(&key.namespace, &key.name, &gone.tenant_id) {
         let Outcome { failed, .. } =
             drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;

@@ -167,7 +167,7 @@ pub fn schedule(input: &Input, tenant: &TenantView) -> Option<WantedSchedule> {
 pub fn run(input: &Input, full_sync: bool, at: jiff::Timestamp) -> Request {
     Request::StartWorkflow(StartWorkflow {
         workflow_type: CONNECTOR_SYNC_WORKFLOW,
-        workflow_id: input.installation.names.sync_run(&input.spec.tenant_id, &connector_id(input), at),
+        workflow_id: input.installation.names.requested_run(&input.spec.tenant_id, &connector_id(input), at),
         input: sync_input(input, full_sync),
         reuse: IdReuse::Once,
     })
