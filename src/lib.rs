@@ -31,3 +31,5 @@ pub mod activities;
 pub mod operator;
 
 pub mod worker;
+
+pub mod admin;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 use gtm_sync::{
-    crd,
+    admin, crd,
     credentials::{Envelope, Sealer, seal::generate_identity},
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
@@ -35,6 +35,8 @@ enum Command {
     Worker(Box<WorkerSettings>),
     /// Bring the store's schema to this build's version, then exit.
     Migrate(StoreSettings),
+    #[command(flatten)]
+    OnCall(admin::Command),
     /// Write CRDs, the chart's copies and docs/crd-reference.md (called by `cargo xtask generate`).
     Crds {
         /// The repository's root.
@@ -73,6 +75,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Operator(settings) => operator::run(*settings, stop_signal()?).await,
         Command::Worker(settings) => worker::run(*settings, stop_signal()?).await,
         Command::Migrate(settings) => Ok(store::open(&settings.database_url).await?.migrate().await?),
+        Command::OnCall(command) => command.run(&mut std::io::stdout()).await,
         Command::Crds { directory, check } => generate(&directory, check),
         Command::Keygen => {
             let (identity, recipient) = generate_identity();

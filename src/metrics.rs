@@ -34,6 +34,13 @@ pub struct ActivityEnd {
     pub result: &'static str,
 }
 
+/// Labels of what was removed because of its age or its owner's end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Removal {
+    /// `run`, `deadLetterPayload`, `tombstone`, `stagedBatch`; `purged` for rows of deleted connectors.
+    pub kind: &'static str,
+}
+
 /// The process's metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -45,6 +52,8 @@ pub struct Metrics {
     pub reconciles: Family<Reconcile, Counter>,
     /// Status patches sent.
     pub status_writes: Counter,
+    /// Rows and payloads removed by retention and by purges, by kind.
+    pub removed: Family<Removal, Counter>,
     /// 1 while a CRD is missing from the API server.
     pub crd_missing: Gauge,
     /// Activity attempts ended, by result.
@@ -64,6 +73,11 @@ impl Metrics {
         registry.register("leader", "Whether this operator holds the Lease", self.leader.clone());
         registry.register("reconciles", "Reconciles ended, by kind and result", self.reconciles.clone());
         registry.register("status_writes", "Status patches sent", self.status_writes.clone());
+        registry.register(
+            "removed",
+            "Rows and payloads removed by retention and purges, by kind",
+            self.removed.clone(),
+        );
         registry.register("crd_missing", "Whether a CRD is missing", self.crd_missing.clone());
         registry.register("activities", "Activity attempts ended, by activity and result", self.activities.clone());
         registry.register(

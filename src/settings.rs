@@ -91,6 +91,30 @@ pub struct OperatorSettings {
     /// How long between two full compares of CRs, store and Temporal, in seconds (R27, R29).
     #[arg(long, env = "GTM_RESYNC_SECONDS", default_value_t = 600)]
     pub resync_seconds: u64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flattened struct documents itself")]
+    pub retention: RetentionSettings,
+}
+
+/// How long what is only of use for a while is kept.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RetentionSettings {
+    /// Days that ended runs and their entries are kept; a connector's newest run always stays. 0 = for ever.
+    #[arg(long = "retention-runs-days", env = "GTM_RETENTION_RUNS_DAYS", default_value_t = 90)]
+    pub runs_days: u32,
+    /// Days that payloads of dead letters are kept; the letters stay until they are resolved or discarded. 0 = for ever.
+    #[arg(
+        long = "retention-dead-letter-payloads-days",
+        env = "GTM_RETENTION_DEAD_LETTER_PAYLOADS_DAYS",
+        default_value_t = 30
+    )]
+    pub dead_letter_payloads_days: u32,
+    /// Days that rows are kept after their record was deleted at the source. 0 = for ever.
+    #[arg(long = "retention-tombstones-days", env = "GTM_RETENTION_TOMBSTONES_DAYS", default_value_t = 0)]
+    pub tombstones_days: u32,
+    /// Seconds between the deletion of a Connector with dataPolicy Delete and that of its rows.
+    #[arg(long, env = "GTM_PURGE_GRACE_SECONDS", default_value_t = 86_400)]
+    pub purge_grace_seconds: u64,
 }
 
 /// `gtm-sync worker`.

@@ -48,8 +48,9 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
         let opener = Opener::new(&identity_file).with_context(|| settings.identity_file.display().to_string())?;
         let http = HttpClient::new(source_settings(&settings).await?).context("HTTP client for sources")?;
         let store = ready_store(&settings, &readiness).await?;
-        let temporal = ready_temporal(&settings, &readiness, store.as_ref()).await?;
+        let (temporal, installation_id) = ready_temporal(&settings, &readiness, store.as_ref()).await?;
         let activities = Activities {
+            installation_id,
             budget: shared_budget(&store),
             store,
             temporal: temporal.clone(),
@@ -110,11 +111,12 @@ async fn ready_store(settings: &WorkerSettings, readiness: &Readiness) -> anyhow
 }
 
 /// Waits for Temporal, and for the operator's marker that says to which store the namespace belongs (R17, R51).
+/// Gives the installation id, which store and marker agree on.
 async fn ready_temporal(
     settings: &WorkerSettings,
     readiness: &Readiness,
     store: &dyn Store,
-) -> anyhow::Result<Temporal> {
+) -> anyhow::Result<(Temporal, String)> {
     let identity = format!("gtm-sync-worker@{}", std::process::id());
     let temporal = Temporal::connect_patiently(&settings.temporal, &identity, |error, _| {
         if readiness.set("temporal", Err(error.to_string())) {
@@ -123,18 +125,18 @@ async fn ready_temporal(
     });
     let temporal = temporal.await?;
     loop {
-        let installation = match store.installation_id().await {
-            Ok(id) => temporal.check_installation(&id).await,
+        let installation_id = match store.installation_id().await {
+            Ok(id) => id,
             Err(error) => {
                 tracing::warn!(%error, "waiting for the store");
                 tokio::time::sleep(RECHECK).await;
                 continue;
             }
         };
-        let state = match installation {
+        let state = match temporal.check_installation(&installation_id).await {
             Ok(crate::temporal::Installation::Ours) => {
                 readiness.set("temporal", Ok(()));
-                return Ok(temporal);
+                return Ok((temporal, installation_id));
             }
             Ok(crate::temporal::Installation::Unmarked) => "namespace not yet marked by the operator".to_owned(),
             Err(error @ crate::temporal::Error::AnotherInstallation { .. }) => return Err(error.into()),

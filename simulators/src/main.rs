@@ -60,8 +60,8 @@ struct HubspotArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// CRM objects to seed, 10 to 1,000,000; owners and pipelines come on top.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+    /// CRM objects to seed, 10 to 4,000,000; owners and pipelines come on top.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(10..=4_000_000))]
     records: u32,
     /// Seed of the records: the same seed and count give the same records.
     #[arg(long, default_value_t = 1)]
@@ -102,6 +102,9 @@ struct HubspotArgs {
     /// Each refresh gives a new refresh token; reuse of an old one revokes the grant.
     #[arg(long)]
     oauth_rotate: bool,
+    /// Render every page of a list once and serve it again unchanged, without credential and limits: for benchmarks.
+    #[arg(long)]
+    keep_pages: bool,
 }
 
 #[tokio::main]
@@ -191,6 +194,7 @@ impl HubspotArgs {
             oauth,
             portal_id: self.portal_id,
             limits,
+            keep_pages: self.keep_pages,
             ..Options::default()
         })
     }

@@ -82,8 +82,6 @@ pub(super) async fn open(
         Refused::plain(failure::failure_text(failures::INVALID_INPUT, text))
     })?;
     let envelope = open_credential(activities, &record, tenant, connector)?;
-    let installation = attempt.patiently(|| activities.store.installation_id()).await;
-    let installation = installation.map_err(|error| Refused::plain(failure::of_store(error)))?;
     let opening = Opening {
         tenant: tenant.clone(),
         connector: connector.clone(),
@@ -95,7 +93,7 @@ pub(super) async fn open(
         budget: Arc::clone(&activities.budget) as Arc<dyn Budget>,
         http: activities.http.clone(),
         opener: activities.opener.clone(),
-        pseudonym_key: PseudonymKey::of(&installation, tenant),
+        pseudonym_key: PseudonymKey::of(&activities.installation_id, tenant),
     };
     match registry::open(opening) {
         Ok(source) => Ok(Opened { record, source }),

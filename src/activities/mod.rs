@@ -31,6 +31,8 @@ use attempt::Attempt;
 
 /// What the activities of one worker process share.
 pub struct Activities {
+    /// Of the store; pseudonyms are made with it.
+    pub installation_id: String,
     /// The store.
     pub store: Arc<dyn Store>,
     /// Asked whether the holder of a lease is still at work.

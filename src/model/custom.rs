@@ -68,7 +68,7 @@ fn json_text(text: &str) -> String {
 #[must_use]
 pub fn text_of(raw: &str) -> String {
     let whole = without_lone_surrogates(raw);
-    serde_json::from_str(&whole).unwrap_or(whole).replace('\0', "\u{fffd}")
+    serde_json::from_str(&whole).unwrap_or(whole)
 }
 
 /// Escapes of NUL and of half a surrogate pair as escapes of U+FFFD.

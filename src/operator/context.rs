@@ -42,6 +42,8 @@ pub struct Context {
     pub vault: Vault,
     /// How long between two looks at a settled object.
     pub resync: Duration,
+    /// How long a deleted Connector's rows wait for their purge.
+    pub purge_grace: Duration,
     /// Whether the outside answers.
     pub dependencies: Dependencies,
     /// Sends Events.

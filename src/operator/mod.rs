@@ -2,7 +2,7 @@
 //!
 //! Reconcilers are pure steps behind one seam (`world`): `tenant_schedule/` and `connector/` decide, `schedule` and
 //! `schedule_removal` are the parts they share, `live_world` does. `controller` runs them, `run_status` writes what is
-//! observed, `sweep` follows deletions, `links` and `dependencies` watch over store and Temporal. This file wires.
+//! observed, `sweep` follows deletions, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
 
 pub mod back_off;
 pub mod connector;
@@ -19,6 +19,8 @@ pub mod links;
 pub mod live_world;
 pub mod names;
 pub mod outcome;
+pub mod purge;
+pub mod retention;
 pub mod run_status;
 pub mod schedule;
 pub mod schedule_removal;
@@ -174,6 +176,7 @@ async fn act(
         vault: Vault::new(sealer, &installation.id),
         installation,
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
+        purge_grace: Duration::from_secs(settings.retention.purge_grace_seconds),
         dependencies: dependencies.clone(),
         announcer,
         metrics,
@@ -196,6 +199,7 @@ async fn act(
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
     tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
     tasks.spawn(endless(sweep::keep(Arc::clone(&context))));
+    tasks.spawn(endless(retention::keep(settings.retention, Arc::clone(&context))));
     tasks.spawn(endless(follow(gone, Arc::clone(&context))));
     for watch in watches {
         tasks.spawn(endless(controller::run_tenants(watch.tenants.cache, watch.tenants.queue, Arc::clone(&context))));

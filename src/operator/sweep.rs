@@ -1,5 +1,5 @@
 //! What was deleted while nobody watched: registry rows and own schedules of Connectors that are gone (R11).
-//! Marks rows as removed, which is reversible; never touches canonical rows, nor the schedules of tenants, which have a
+//! Marks rows as removed, which is reversible; never touches canonical rows (`purge` does, where it was asked for), nor the schedules of tenants, which have a
 //! finalizer and may have been left on purpose.
 
 use std::{sync::Arc, time::Duration};
@@ -9,6 +9,7 @@ use super::{
     context::Context,
     error::Error,
     outcome::{Note, Outcome},
+    purge,
     world::{Kind, ObjectKey, drive},
 };
 use crate::store::ProjectedConnector;
@@ -91,7 +92,7 @@ async fn pass(context: &Context) -> Result<(), Refused> {
     let fleet = &context.fleet;
     let in_view = fleet.connector_count();
     let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
-    let gone = orphans(rows, |namespace| fleet.watches(namespace), exists, in_view);
+    let gone = orphans(rows.clone(), |namespace| fleet.watches(namespace), exists, in_view);
     for row in gone.map_err(Refused::Suspicious)? {
         let key = ObjectKey {
             kind: Kind::Connector,
@@ -106,7 +107,7 @@ async fn pass(context: &Context) -> Result<(), Refused> {
             return Err(Refused::Failed(error));
         }
     }
-    Ok(())
+    purge::pass(&rows, context).await.map_err(Refused::Failed)
 }
 
 /// Follows one deletion that the watch saw, until it is done or such an object exists again: a name may come back for another tenant.
@@ -118,7 +119,7 @@ pub async fn follow(gone: Gone, context: Arc<Context>) {
         let Outcome { failed, .. } =
             drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;
         let Some(error) = failed else {
-            tracing::info!(object = %key, "deleted; its registry row is marked removed, its rows stay");
+            tracing::info!(object = %key, "deleted; its registry row is marked removed");
             return;
         };
         tracing::debug!(object = %key, %error, "deletion not followed yet");

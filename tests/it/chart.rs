@@ -131,6 +131,8 @@ fn a_misspelt_or_impossible_value_is_refused() {
         ("image.digest=latest", "does not match pattern"),
         ("clusterId=EU_1", "does not match pattern"),
         ("watchNamespaces={a b}", "does not match pattern"),
+        ("retention.runsDays=-1", "minimum: got -1, want 0"),
+        ("retention.days=1", "additional properties 'days' not allowed"),
     ] {
         let message = template("gtm-sync", "gtm-sync", &[DATABASE, value]).expect_err(value);
         assert!(message.contains(expected), "{value}: {message}");
@@ -154,6 +156,8 @@ fn values_arrive_at_operator_and_workers() {
         "image.repository=registry/gtm",
         "image.tag=v9",
         "workers.nodeSelector.pool=sync",
+        "retention.tombstonesDays=7",
+        "retention.purgeGraceHours=2",
     ];
     let rendered = objects(&template("gtm-sync", "gtm-sync", &set).expect("rendered"));
     let (operator, worker) = (operator(&rendered), worker(&rendered));
@@ -162,6 +166,11 @@ fn values_arrive_at_operator_and_workers() {
         assert_eq!((&seen["GTM_CLUSTER_ID"], &seen["TEMPORAL_ADDRESS"]), (&json!("eu1"), &json!("temporal:7233")));
     }
     assert_eq!(seen["GTM_WATCH_NAMESPACES"], "a,b");
+    assert_eq!(
+        (&seen["GTM_RETENTION_TOMBSTONES_DAYS"], &seen["GTM_PURGE_GRACE_SECONDS"]),
+        (&json!("7"), &json!("7200"))
+    );
+    assert_eq!(seen["GTM_RETENTION_RUNS_DAYS"], "90");
     assert_eq!(worker_seen["GTM_ALLOWED_PRIVATE_HOSTS"], "10.0.0.0/8,sim:80");
     let pod = &worker.data["spec"]["template"]["spec"];
     assert_eq!((&worker.data["spec"]["replicas"], &pod["terminationGracePeriodSeconds"]), (&json!(3), &json!(60)));

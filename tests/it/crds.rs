@@ -110,8 +110,11 @@ async fn tried(api: &Api<DynamicObject>, object: &Value) -> Result<DynamicObject
 async fn a_wrong_object_is_refused_with_a_sentence_that_says_what_to_write() {
     let client = client().await;
     install_definitions(&client).await;
-    for (kind, table) in [("TenantSchedule", tables::refused_schedules()), ("Connector", tables::refused_connectors())]
-    {
+    for (kind, table) in [
+        ("TenantSchedule", tables::refused_schedules()),
+        ("Connector", tables::refused_connectors()),
+        ("Connector", tables::refused_wishes()),
+    ] {
         let api = api(&client, "default", kind);
         for (spec, expected) in table {
             let message = tried(&api, &object(kind, &spec)).await.expect_err(&format!("admitted: {kind} {spec}"));
@@ -143,9 +146,11 @@ async fn a_connectors_name_is_a_dns_label() {
 async fn a_right_object_is_admitted_and_parses_without_loss() {
     let client = client().await;
     install_definitions(&client).await;
-    for (kind, table) in
-        [("TenantSchedule", tables::accepted_schedules()), ("Connector", tables::accepted_connectors())]
-    {
+    for (kind, table) in [
+        ("TenantSchedule", tables::accepted_schedules()),
+        ("Connector", tables::accepted_connectors()),
+        ("Connector", tables::accepted_wishes()),
+    ] {
         let api = api(&client, "default", kind);
         for spec in table {
             let stored =
@@ -267,7 +272,7 @@ async fn defaults_are_filled_in_and_a_fresh_status_says_that_nobody_has_looked()
         .expect("admitted");
     let expected = json!({
         "tenantId": "acme", "schedules": ["0 */4 * * *"], "timeZone": "UTC", "spread": { "window": "5m" }, "overlapPolicy": "Skip",
-        "catchUpWindow": "4h", "suspend": false, "deletionPolicy": "Delete",
+        "catchUpWindow": "4h", "suspend": false, "deletionPolicy": "Delete", "dataPolicy": "Retain",
     });
     assert_eq!(schedule.data["spec"], expected);
     assert_eq!(schedule.data["status"]["observedGeneration"], json!(-1));
@@ -276,7 +281,7 @@ async fn defaults_are_filled_in_and_a_fresh_status_says_that_nobody_has_looked()
         tried(&api(&client, "default", "Connector"), &object("Connector", &json!({}))).await.expect("admitted");
     let expected = json!({
         "tenantId": "acme", "source": { "type": "HubSpot", "hubspot": {} }, "credentials": { "secretRef": { "name": "acme-hubspot" } },
-        "sync": { "batchSize": 5_000 }, "limits": { "quotaReservePercent": 20, "maxRejectedPercent": 50 }, "state": "Running",
+        "sync": { "batchSize": 5_000 }, "limits": { "quotaReservePercent": 20, "maxRejectedPercent": 50, "maxSweptPercent": 10 }, "state": "Running",
     });
     assert_eq!(connector.data["spec"], expected);
     assert_eq!(connector.data["status"]["observedGeneration"], json!(-1));

@@ -5,12 +5,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod chart;
 mod crds;
+mod faults;
 mod generated;
 mod hubspot;
 mod module_edges;
 mod operator;
+mod replays;
 mod simulators;
 mod stores;
 mod workflows;

@@ -21,6 +21,7 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("temporal", vec!["contract", "base"]),
         ("activities", vec!["contract", "model", "connectors", "credentials", "store", "temporal", "base"]),
         ("operator", vec!["crd", "contract", "model", "credentials", "temporal", "store", "base"]),
+        ("admin", vec!["crd", "model", "store", "base"]),
         (
             "worker",
             vec!["workflows", "activities", "connectors", "contract", "credentials", "store", "temporal", "base"],

@@ -3,6 +3,7 @@
 #[path = "../../src/store/conformance/mod.rs"]
 mod conformance;
 mod postgres_only;
+mod resume_point;
 
 use async_trait::async_trait;
 use conformance::world::{Probe, World};
@@ -90,6 +91,7 @@ async fn postgres_world() -> World {
     let store = store::open(&database.url).await.expect("opens");
     assert_eq!(store.schema_version().await, Ok(0), "an empty database");
     store.migrate().await.expect("migrates");
+    crate::support::resume_point::guard(&database.url).await;
     World { store, probe: Box::new(database) }
 }
 
@@ -208,6 +210,12 @@ conformance! {
         a_failed_stream_is_named_and_its_watermark_stays
         a_workflow_id_used_again_after_its_end_is_a_new_run
         a_parked_run_shows_why_and_until_when
+    }
+    purges {
+        a_removed_connector_that_asked_for_it_is_purged_whole_and_its_neighbour_is_not
+        a_connector_that_is_there_or_whose_data_stays_is_never_purged
+        a_purge_takes_a_bounded_part_and_one_that_comes_back_meanwhile_reads_everything_again
+        runs_are_listed_newest_first
     }
     statuses {
         only_connectors_changed_since_are_returned

@@ -7,7 +7,11 @@
     reason = "shared by several test binaries"
 )]
 
+pub mod databases;
 pub mod proxy;
+pub mod random;
+pub mod resume_point;
+pub mod servers;
 pub mod stack;
 
 use std::{future::Future, time::Duration};
@@ -19,6 +23,12 @@ use std::{future::Future, time::Duration};
 #[must_use]
 pub fn service(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run these tests by `cargo xtask test`"))
+}
+
+/// The value of a variable that a person or another command of xtask may set.
+#[must_use]
+pub fn wish(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
 }
 
 /// URL of a PostgreSQL superuser connection, e.g. `postgres://postgres@127.0.0.1:5433/postgres`; make a database of your own from it.

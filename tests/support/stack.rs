@@ -11,23 +11,33 @@ use std::{
 use gtm_sync::{
     credentials::{Envelope, Sealer, seal::generate_identity},
     ids::{ConnectorId, TenantId},
-    model::config::{ConnectorConfig, SecretFields, SourceConfig},
+    model::config::{ConnectorConfig, DataPolicy, SecretFields, SourceConfig},
     settings::TemporalSettings,
     store::{self, BaseCredential, ConnectorProjection, DesiredState, Owner, Store, TenantProjection},
-    temporal::{Temporal, client::IdReuse},
+    temporal::{
+        Temporal,
+        client::{CloseStatus, IdReuse, WorkflowState},
+    },
 };
 use serde_json::Value;
 use temporalio_client::{
-    Client, UntypedQuery, UntypedWorkflow, WorkflowFetchHistoryOptions, WorkflowGetResultOptions, WorkflowQueryOptions,
+    Client, UntypedQuery, UntypedWorkflow, WorkflowCancelOptions, WorkflowGetResultOptions, WorkflowQueryOptions,
     errors::WorkflowGetResultError, grpc::WorkflowService as _, tonic::IntoRequest as _,
 };
 use temporalio_common::{
     data_converters::RawValue,
     error::IncomingError,
-    protos::temporal::api::workflowservice::v1::{DescribeNamespaceRequest, RegisterNamespaceRequest},
+    protos::temporal::api::{
+        common::v1::WorkflowExecution,
+        history::v1::HistoryEvent,
+        workflowservice::v1::{
+            DescribeNamespaceRequest, DescribeWorkflowExecutionRequest, GetWorkflowExecutionHistoryRequest,
+            RegisterNamespaceRequest,
+        },
+    },
 };
 
-use super::{eventually, fresh, temporal_address};
+use super::{databases::fresh_database, eventually, fresh, postgres_url, resume_point, temporal_address};
 
 /// The planted secret: every access token holds it, so that it can be looked for where no secret may be.
 pub const CANARY: &str = "canary-5d1c0f";
@@ -70,8 +80,22 @@ impl Worker {
     }
 
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Stops it where it stands; it does not notice.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
+        assert!(Command::new("kill").args([signal, &id]).status().expect("kill").success());
     }
 
     pub fn exited(&mut self) -> Option<std::process::ExitStatus> {
@@ -87,31 +111,35 @@ impl Drop for Worker {
     }
 }
 
-/// Registers a Temporal namespace and waits until the server serves it.
+/// Registers a Temporal namespace of its own and waits until the server serves it.
 pub async fn temporal_namespace(address: &str) -> (Temporal, TemporalSettings) {
-    let namespace = fresh("test");
+    register_namespace(address, &fresh("test")).await
+}
+
+/// Registers this Temporal namespace and waits until the server serves it.
+pub async fn register_namespace(address: &str, namespace: &str) -> (Temporal, TemporalSettings) {
     let settings = |namespace: &str| TemporalSettings {
         temporal_address: address.to_owned(),
         temporal_namespace: namespace.to_owned(),
         cluster_id: None,
     };
-    let temporal = Temporal::connect(&settings(&namespace), "tests").await.expect("Temporal is up");
+    let temporal = Temporal::connect(&settings(namespace), "tests").await.expect("Temporal is up");
     let client = temporal.sdk_client().expect("client");
     let day = Some(Duration::from_secs(24 * 3600).try_into().expect("a day"));
     let request = RegisterNamespaceRequest {
-        namespace: namespace.clone(),
+        namespace: namespace.to_owned(),
         workflow_execution_retention_period: day,
         ..Default::default()
     };
     client.connection().clone().register_namespace(request.into_request()).await.expect("registered");
     eventually("the namespace is served", Duration::from_secs(60), || async {
-        let request = DescribeNamespaceRequest { namespace: namespace.clone(), ..Default::default() };
+        let request = DescribeNamespaceRequest { namespace: namespace.to_owned(), ..Default::default() };
         let described = client.connection().clone().describe_namespace(request.into_request()).await;
         let listed = temporal.workflow_state("none").await;
         (described.is_ok() && listed.is_ok()).then_some(())
     })
     .await;
-    (temporal, settings(&namespace))
+    (temporal, settings(namespace))
 }
 
 impl Stack {
@@ -124,9 +152,23 @@ impl Stack {
 
     /// On the database of this URL, which may lead through a proxy.
     pub async fn on(database_url: &str, directory: tempfile::TempDir) -> Self {
-        let (temporal, settings) = temporal_namespace(&temporal_address()).await;
+        Self::at(&temporal_address(), database_url, directory).await
+    }
+
+    /// On a fresh database of the shared PostgreSQL server.
+    pub async fn on_postgres() -> Self {
+        let url = fresh_database(&postgres_url()).await;
+        Self::on(&url, tempfile::tempdir().expect("temporary directory")).await
+    }
+
+    /// On the Temporal server at this address. PostgreSQL gets the tests' constraint on the resume point.
+    pub async fn at(temporal_address: &str, database_url: &str, directory: tempfile::TempDir) -> Self {
+        let (temporal, settings) = temporal_namespace(temporal_address).await;
         let store = store::open(database_url).await.expect("store opens");
         store.migrate().await.expect("migrated");
+        if database_url.starts_with("postgres") {
+            resume_point::guard(database_url).await;
+        }
         let installation = store.installation_id().await.expect("installation id");
         temporal.ensure_installation(&installation).await.expect("marked");
         let (identity, recipient) = generate_identity();
@@ -148,6 +190,11 @@ impl Stack {
 
     /// Starts a worker process; its log goes to `log_path`.
     pub fn worker(&self) -> Worker {
+        self.worker_with(&[])
+    }
+
+    /// A worker with other variables, e.g. an address that leads through a proxy.
+    pub fn worker_with(&self, variables: &[(&str, &str)]) -> Worker {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("log file");
         let child = Command::new(env!("CARGO_BIN_EXE_gtm-sync"))
             .arg("worker")
@@ -159,6 +206,7 @@ impl Stack {
             .env("GTM_ALLOWED_PRIVATE_HOSTS", "127.0.0.1")
             .env("GTM_LOG", "info,temporalio_sdk_core=warn")
             .env("GTM_DRAIN_SECONDS", "10")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -212,7 +260,7 @@ impl Stack {
                 quota_reserve_percent: 0,
                 max_rejected_percent: 20,
                 max_swept_percent: 10,
-                data_policy: Default::default(),
+                data_policy: DataPolicy::Retain,
             },
             credential: Some(BaseCredential { sealed: self.sealer.seal(envelope), digest: token.to_owned() }),
             own_schedule: false,
@@ -268,12 +316,53 @@ impl Stack {
 
     /// A history as the server keeps it, as text, and the size of its largest event in bytes.
     pub async fn history(&self, id: &str) -> (String, usize) {
-        let handle = self.client.get_workflow_handle::<UntypedWorkflow>(id);
-        let history = handle.fetch_history(WorkflowFetchHistoryOptions::default());
-        let events: Vec<Vec<u8>> =
-            history.into_events().await.expect("history").iter().map(prost::Message::encode_to_vec).collect();
+        let events: Vec<Vec<u8>> = self.events(id).await.iter().map(prost::Message::encode_to_vec).collect();
         let largest = events.iter().map(Vec::len).max().unwrap_or(0);
         (events.iter().map(|event| String::from_utf8_lossy(event) + "\n").collect(), largest)
+    }
+
+    /// The events of the latest run of a workflow id.
+    pub async fn events(&self, id: &str) -> Vec<HistoryEvent> {
+        self.events_of_run(id, "").await
+    }
+
+    /// The events of one run; an empty run id is the latest.
+    pub async fn events_of_run(&self, id: &str, run_id: &str) -> Vec<HistoryEvent> {
+        let execution = Some(WorkflowExecution { workflow_id: id.to_owned(), run_id: run_id.to_owned() });
+        let namespace = self.settings.temporal_namespace.clone();
+        let mut request = GetWorkflowExecutionHistoryRequest { namespace, execution, ..Default::default() };
+        let mut events = Vec::new();
+        loop {
+            let mut service = self.client.connection().clone();
+            let page = service.get_workflow_execution_history(request.clone().into_request()).await.expect("history");
+            let page = page.into_inner();
+            events.extend(page.history.unwrap_or_default().events);
+            if page.next_page_token.is_empty() {
+                return events;
+            }
+            request.next_page_token = page.next_page_token;
+        }
+    }
+
+    /// The attempts of the activities that a workflow waits for.
+    pub async fn pending_attempts(&self, id: &str) -> Vec<i32> {
+        let execution = Some(WorkflowExecution { workflow_id: id.to_owned(), run_id: String::new() });
+        let namespace = self.settings.temporal_namespace.clone();
+        let request = DescribeWorkflowExecutionRequest { namespace, execution };
+        let mut service = self.client.connection().clone();
+        let described = service.describe_workflow_execution(request.into_request()).await.expect("Temporal answers");
+        described.into_inner().pending_activities.iter().map(|activity| activity.attempt).collect()
+    }
+
+    /// Asks a workflow to stop and waits until it has.
+    pub async fn cancel(&self, id: &str) {
+        let handle = self.client.get_workflow_handle::<UntypedWorkflow>(id);
+        handle.cancel(WorkflowCancelOptions::default()).await.expect("asked");
+        eventually("the workflow is cancelled", Duration::from_secs(120), || async {
+            let state = self.temporal.workflow_state(id).await.expect("Temporal answers");
+            (state == WorkflowState::Closed(CloseStatus::Cancelled)).then_some(())
+        })
+        .await;
     }
 
     pub fn log_tail(&self) -> String {

@@ -1,14 +1,18 @@
 //! `cargo xtask`: everything a developer does beside editing. This file reads the command line and, on Ctrl-C, drops
 //! what runs, which cleans up; the work is in the modules.
 
+mod backends;
+mod bench;
 mod certs;
 mod cluster;
 mod console;
 mod control_plane;
 mod debian;
 mod demo;
+mod faults;
 mod forward;
 mod generate;
+mod histories;
 mod image;
 mod kernel;
 mod machine;
@@ -71,6 +75,13 @@ enum Command {
     },
     /// Build the product and write its container image as an archive, without a container engine.
     Image,
+    /// Kill worker, Temporal and PostgreSQL at random moments, hundreds of times, and compare the rows with undisturbed ones.
+    Faults(faults::Options),
+    /// Record the workflow histories that every release must replay (tests/histories) anew.
+    Histories,
+    /// Measure the product against its peers; writes docs/benchmarks.md when asked to.
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Run every layer of tests with the services it needs; prints times and counts.
     Test(test::Options),
 }
@@ -107,6 +118,9 @@ async fn dispatch(arguments: Arguments) -> anyhow::Result<()> {
         Command::Services { pods } => services::keep_up(&machine, arguments.yes, pods).await,
         Command::Generate { check } => generate::run(&machine, check).await,
         Command::Image => image::command(&machine).await,
+        Command::Faults(options) => faults::run(&machine, arguments.yes, &options).await,
+        Command::Histories => histories::run(&machine, arguments.yes).await,
+        Command::Bench(command) => bench::run(&machine, arguments.yes, &command).await,
         Command::Test(options) => test::run(&machine, arguments.yes, &options).await,
     }
 }

@@ -29,12 +29,26 @@ const START: Duration = Duration::from_secs(60);
 pub(crate) struct Postgres {
     /// `postgres://postgres:<password>@address:port`, without database.
     server: String,
-    _server: Service,
+    service: Service,
 }
+
+/// The data dies with the run: durability would only cost time.
+const NOT_DURABLE: [&str; 5] =
+    ["fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=300", "shared_buffers=128MB"];
 
 impl Postgres {
     /// Makes a data directory and starts a server on `address`.
     pub(crate) async fn start(machine: &Machine, run: &Run, address: IpAddr) -> anyhow::Result<Self> {
+        Self::start_with(machine, run, address, &NOT_DURABLE).await
+    }
+
+    /// The same with settings of the caller's.
+    pub(crate) async fn start_with(
+        machine: &Machine,
+        run: &Run,
+        address: IpAddr,
+        settings: &[&str],
+    ) -> anyhow::Result<Self> {
         let programs = programs(machine).context("PostgreSQL's programs (initdb, postgres) were not found")?;
         let directory = run.scratch.join("postgres");
         fs::create_dir(&directory)?;
@@ -55,7 +69,8 @@ impl Postgres {
         let port = process::free_port(address)?;
         let mut command = as_server_user(machine, &programs.join("postgres"))?;
         command.current_dir(&directory).arg("-D").arg(&data).arg("-k").arg(&directory).arg("-p").arg(port.to_string());
-        for setting in settings(address) {
+        command.arg("-c").arg(format!("listen_addresses={address}")).args(["-c", "log_min_messages=warning"]);
+        for setting in settings {
             command.arg("-c").arg(setting);
         }
         // Fast shutdown: it waits for no client; killed, it would leave its shared memory behind.
@@ -64,7 +79,12 @@ impl Postgres {
         let server = format!("postgres://{USER}:{password}@{address}:{port}");
         let url = format!("{server}/postgres");
         process::ready(&mut service, START, || answers(&url)).await?;
-        Ok(Self { server, _server: service })
+        Ok(Self { server, service })
+    }
+
+    /// Its process, the parent of those that serve.
+    pub(crate) fn id(&self) -> u32 {
+        self.service.id()
     }
 
     /// URL of a database on this server, with the superuser's name and password.
@@ -95,14 +115,6 @@ async fn answers(url: &str) -> anyhow::Result<()> {
 fn allow_pods(rules: &Path) -> anyhow::Result<()> {
     let mut file = fs::OpenOptions::new().append(true).open(rules).context("could not open pg_hba.conf")?;
     writeln!(file, "host all all all scram-sha-256").context("could not write pg_hba.conf")
-}
-
-fn settings(address: IpAddr) -> Vec<String> {
-    let mut settings = vec![format!("listen_addresses={address}")];
-    // The data dies with the run: durability would only cost time.
-    settings.extend(["fsync=off", "full_page_writes=off", "synchronous_commit=off"].map(str::to_owned));
-    settings.extend(["max_connections=300", "shared_buffers=128MB", "log_min_messages=warning"].map(str::to_owned));
-    settings
 }
 
 fn with_arguments(mut command: Command, arguments: &[&str], path: &Path) -> Command {

@@ -182,6 +182,19 @@ impl Service {
         self
     }
 
+    /// Its process id, which is also that of its group.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended; an end other than with 0 is an error with the end of its log.
+    pub(crate) fn ended_well(&mut self) -> anyhow::Result<bool> {
+        match self.child.try_wait()? {
+            Some(status) if status.success() => Ok(true),
+            _ => self.check().map(|()| false),
+        }
+    }
+
     /// Fails when the process has ended by itself, with the end of its log.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {

@@ -13,7 +13,7 @@ use crate::{
     control_plane::ControlPlane,
     debian,
     machine::Machine,
-    postgres::Postgres,
+    postgres::{self, Postgres},
     python,
     run::Run,
     temporal::Temporal,
@@ -60,6 +60,7 @@ pub(crate) fn tool_variables(machine: &Machine, tools: &Toolbox, python: Option<
         ("GTM_TEST_TEMPORAL_CLI", path(tools.path(&tools::TEMPORAL))),
         ("GTM_TEST_WORKER_BINARY", path(&machine.target.join("debug/gtm-sync"))),
     ];
+    variables.extend(postgres::programs(machine).map(|it| ("GTM_TEST_POSTGRES_PROGRAMS", path(&it))));
     variables.extend(python.map(|it| ("GTM_TEST_PYTHON", path(it))));
     variables
 }

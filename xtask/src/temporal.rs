@@ -33,7 +33,7 @@ pub(crate) struct Temporal {
     /// URL of the Web UI, if it was asked for.
     pub(crate) web_ui: Option<String>,
     _forward: Option<Forward>,
-    _server: Service,
+    server: Service,
 }
 
 impl Temporal {
@@ -51,7 +51,12 @@ impl Temporal {
         let answers = SocketAddr::new(address, listens.port());
         let forward = if address.is_loopback() { None } else { Some(Forward::start(answers, listens).await?) };
         let web_ui = web_ui.map(|it| format!("http://localhost:{it}"));
-        Ok(Self { address: answers.to_string(), web_ui, _forward: forward, _server: server })
+        Ok(Self { address: answers.to_string(), web_ui, _forward: forward, server })
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.server.id()
     }
 
     async fn serve(

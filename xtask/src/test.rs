@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 
 use crate::{
+    backends::Backends,
     cluster::{self, Cluster},
     console,
     debian::{self, Package},
@@ -20,6 +21,13 @@ use crate::{
     test_report::{Counts, Outcome, Report},
     tools::{self, Toolbox},
 };
+
+/// Module of the fault tests in the binary `it`.
+const FAULTS: &str = "faults::";
+/// Fault tests that only `cargo xtask faults` runs.
+const LONG_FAULTS: &str = "faults::long::";
+/// Most of a fault test is waiting for the 30 s after which a lost worker is noticed.
+const FAULT_THREADS: &str = "4";
 
 /// Options of `cargo xtask test`.
 #[derive(Args)]
@@ -49,6 +57,8 @@ enum Layer {
     Simulators,
     /// Stores, workflows, CRDs and operator on real PostgreSQL, Temporal and kube-apiserver.
     It,
+    /// Processes killed, frozen and cut off; answers lost and broken. Ten connectors' lives under random kills.
+    Faults,
     /// Real pods; needs root on Linux.
     Cluster,
 }
@@ -77,18 +87,21 @@ impl Session<'_> {
     async fn all_layers(&self, yes: bool) -> anyhow::Result<()> {
         // All questions come first; what is refused or fails is told by the layers that need it.
         let python = self.packages(yes, &[Layer::Simulators, Layer::It], &debian::PYTHON).await;
-        let database = self.packages(yes, &[Layer::It, Layer::Cluster], &[debian::POSTGRESQL]).await;
+        let database = self.packages(yes, &[Layer::It, Layer::Faults, Layer::Cluster], &[debian::POSTGRESQL]).await;
         let node = match cluster::possible(self.machine) {
             Ok(()) => self.packages(yes, &[Layer::Cluster], &debian::NODE).await,
             Err(obstacle) => Err(obstacle),
         };
         // Go and Rust builds share the cores; tests without services run meanwhile.
-        let wants_services = self.wants(Layer::It) || self.wants(Layer::Cluster);
+        let wants_services = [Layer::It, Layer::Faults, Layer::Cluster].into_iter().any(|it| self.wants(it));
         let (tools, binaries) = tokio::join!(self.tools(wants_services), self.layers_without_services(python));
         let Some(binaries) = binaries else { return Ok(()) };
         let tools = database.and(tools);
         if self.wants(Layer::It) {
             self.not_run_on_error("it", self.it(&tools, &binaries)).await;
+        }
+        if self.wants(Layer::Faults) && !self.fault_filter().is_empty() {
+            self.not_run_on_error("faults", self.faults(&tools, &binaries)).await;
         }
         if self.wants(Layer::Cluster) {
             let layer = async {
@@ -183,10 +196,30 @@ impl Session<'_> {
         let mut variables = services.variables();
         variables.extend(services::tool_variables(self.machine, tools, Some(&python)));
         let selected = binaries.iter().filter(|it| it.is_integration(&self.machine.repository, "it"));
-        self.tests("it", selected, &["--include-ignored"], &variables).await;
+        let harness = ["--include-ignored", "--skip", FAULTS];
+        self.tests("it", selected, &harness, &variables).await;
         if self.options.keep && !self.wants(Layer::Cluster) {
             services::announce_and_wait(self.machine, &run, &variables).await?;
         }
+        Ok(())
+    }
+
+    /// The parts of the fault tests that are wanted: a filter that names none of them means other layers.
+    fn fault_filter(&self) -> Vec<&str> {
+        let named = self.options.filter.iter().map(String::as_str).filter(|it| it.starts_with(FAULTS));
+        if self.options.filter.is_empty() { vec![FAULTS] } else { named.collect() }
+    }
+
+    /// Apart from `it`: what is killed at a random moment should be at work then, not waiting for a core.
+    async fn faults(&self, tools: &anyhow::Result<Toolbox>, binaries: &[TestBinary]) -> anyhow::Result<()> {
+        let tools = tools.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        let run = Run::start(self.machine, "faults")?;
+        let backends = Backends::start(self.machine, &run, tools).await?;
+        let variables = backends.variables(self.machine, tools);
+        let mut harness = vec!["--include-ignored", "--skip", LONG_FAULTS, "--test-threads", FAULT_THREADS];
+        harness.extend(self.fault_filter());
+        let selected = binaries.iter().filter(|it| it.is_integration(&self.machine.repository, "it"));
+        self.tests_named("faults", selected, &harness, &variables).await;
         Ok(())
     }
 
@@ -209,12 +242,24 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Runs test binaries one after the other as one phase.
+    /// Runs test binaries one after the other as one phase, those of their tests that the user wants.
     async fn tests<'b>(
         &self,
         name: &str,
         binaries: impl Iterator<Item = &'b TestBinary>,
         harness: &[&str],
+        variables: &[(&str, String)],
+    ) {
+        let filter = self.options.filter.iter().map(String::as_str);
+        let arguments: Vec<_> = harness.iter().copied().chain(filter).collect();
+        self.tests_named(name, binaries, &arguments, variables).await;
+    }
+
+    async fn tests_named<'b>(
+        &self,
+        name: &str,
+        binaries: impl Iterator<Item = &'b TestBinary>,
+        arguments: &[&str],
         variables: &[(&str, String)],
     ) {
         let start = Instant::now();
@@ -224,7 +269,7 @@ impl Session<'_> {
             console::line(format_args!("\n== {name}: {}", binary.name));
             let mut command = process::command(&binary.program);
             command.current_dir(&binary.package).env("CARGO_MANIFEST_DIR", &binary.package);
-            command.args(harness).args(&self.options.filter);
+            command.args(arguments);
             command.envs(variables.iter().map(|(name, value)| (name, value)));
             good &= run_counted(command, &mut counts).await;
         }

@@ -15,6 +15,7 @@ mod kind;
 mod limits;
 mod oauth;
 mod options;
+mod pages;
 mod properties;
 mod read;
 mod records;
@@ -33,7 +34,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use self::{account::Account, connection::Listener};
+use self::{account::Account, connection::Listener, pages::KeptPages};
 pub use self::{
     account::Stats,
     admin::Info,
@@ -46,7 +47,7 @@ pub use self::{
 use crate::clock::Clock;
 
 /// Most records that one simulator holds.
-pub const MAX_RECORDS: u32 = 1_000_000;
+pub const MAX_RECORDS: u32 = 4_000_000;
 
 /// A running simulator. Dropped, it stops.
 #[derive(Debug)]
@@ -67,12 +68,13 @@ impl Simulator {
         let listener =
             TcpListener::bind(options.listen).await.with_context(|| format!("cannot listen on {}", options.listen))?;
         let address = listener.local_addr().context("cannot read the address listened on")?;
+        let pages = options.keep_pages.then(KeptPages::default);
         let account = tokio::task::spawn_blocking(move || Account::new(&options, Arc::new(Clock::default())))
             .await
             .context("seeding the records failed")?;
         let state = StateHandle::new(account);
         let (stop, stopping) = watch::channel(false);
-        let context = server::Context { state: state.clone(), stopping: stopping.clone() };
+        let context = server::Context { state: state.clone(), stopping: stopping.clone(), pages };
         let serving = tokio::spawn(server::run(Listener(listener), context, stopping));
         Ok(Self { address, state, stop, serving })
     }

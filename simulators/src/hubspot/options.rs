@@ -9,7 +9,7 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Seed of the records: the same seed and count give the same records.
     pub seed: u64,
-    /// CRM objects to seed, all types together, at most 1,000,000. Owners and pipelines come on top.
+    /// CRM objects to seed, all types together, at most `MAX_RECORDS`. Owners and pipelines come on top.
     pub records: u32,
     /// The private app's static token.
     pub token: String,
@@ -21,6 +21,9 @@ pub struct Options {
     pub limits: Limits,
     /// How late records become visible.
     pub visibility: Visibility,
+    /// Keep every page of a list as it was first rendered, and serve it again without credential, limits, faults and
+    /// counters: for benchmarks, in which the source must cost next to nothing. Later edits are not seen.
+    pub keep_pages: bool,
 }
 
 impl Default for Options {
@@ -34,6 +37,7 @@ impl Default for Options {
             portal_id: 62_515,
             limits: Limits::default(),
             visibility: Visibility::default(),
+            keep_pages: false,
         }
     }
 }

@@ -19,12 +19,14 @@ use super::{
     answer::Answer,
     connection::Switch,
     faults::Effect,
+    pages::KeptPages,
     request::{Request, decode_pairs},
     state::StateHandle,
 };
 
 /// Larger than any batch of the API, small enough to protect a test machine.
 const MAX_BODY_BYTES: usize = 32 << 20;
+const JSON: &str = "application/json;charset=utf-8";
 
 /// What each request can reach.
 #[derive(Clone)]
@@ -32,6 +34,8 @@ pub(super) struct Context {
     pub(super) state: StateHandle,
     /// True once the simulator stops: hanging requests end.
     pub(super) stopping: watch::Receiver<bool>,
+    /// Set when pages are rendered once only.
+    pub(super) pages: Option<KeptPages>,
 }
 
 pub(super) fn router(context: Context) -> Router {
@@ -52,7 +56,14 @@ async fn serve(
     body: Bytes,
 ) -> Response {
     let request = to_request(&method, &uri, &headers, body);
+    let kept = context.pages.as_ref().and_then(|pages| pages.get(&request));
+    if let Some(page) = kept {
+        return build(StatusCode::OK, JSON, Vec::new(), Body::from(page));
+    }
     let (served, now_ms) = context.state.with(|account| (account.serve(&request), account.now_ms()));
+    if let Some(pages) = &context.pages {
+        pages.keep(&request, &served);
+    }
     let mut response = carry_out(served, &context, &switch).await;
     // hyper would send the system's time; ours may be ahead of it.
     if let Ok(date) = HeaderValue::from_str(&http_date(now_ms)) {
@@ -110,7 +121,7 @@ async fn wait(context: &Context, time: Duration) {
 
 fn respond(answer: Answer) -> Response {
     let body = answer.body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-    build(answer.status, "application/json;charset=utf-8", answer.headers, body)
+    build(answer.status, JSON, answer.headers, body)
 }
 
 /// Sends half of the body under the full length, then closes.
@@ -126,7 +137,7 @@ fn truncate(answer: Answer) -> Response {
     let body = Body::from_stream(chunks);
     let mut headers = answer.headers;
     headers.push(("content-length", length));
-    build(answer.status, "application/json;charset=utf-8", headers, body)
+    build(answer.status, JSON, headers, body)
 }
 
 fn build(status: StatusCode, content_type: &str, headers: Vec<(&'static str, String)>, body: Body) -> Response {

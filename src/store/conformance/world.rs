@@ -12,7 +12,7 @@ use gtm_sync::{
     ids::{ConnectorId, TenantId},
     model::{
         batch::BatchWriter,
-        config::{ConnectorConfig, SourceConfig},
+        config::{ConnectorConfig, DataPolicy, SourceConfig},
         cursor::{Cursor, Load},
         entity::Entity,
         record::{Cell, Rejected, Row},
@@ -107,7 +107,7 @@ pub(crate) fn connector() -> ConnectorProjection {
             quota_reserve_percent: 10,
             max_rejected_percent: 20,
             max_swept_percent: 10,
-            data_policy: Default::default(),
+            data_policy: DataPolicy::Retain,
         },
         credential: Some(credential("digest-1")),
         own_schedule: false,

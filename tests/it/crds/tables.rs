@@ -130,6 +130,61 @@ pub(super) fn refused_connectors() -> Vec<(Value, &'static str)> {
     ]
 }
 
+/// Wishes that are refused: what is about nothing, and what would be about everything by mistake.
+pub(super) fn refused_wishes() -> Vec<(Value, &'static str)> {
+    let wish = |verb: &str, wish: Value| json!({ "requests": { verb: wish } });
+    let resync = |from: &str, to: &str| wish("resync", json!({ "token": "a", "from": from, "to": to }));
+    let (day, next_day) = ("2026-11-22T00:00:00Z", "2026-11-23T00:00:00Z");
+    vec![
+        (wish("resetCursor", json!({ "token": "a", "expectedPosition": -1 })), "greater than or equal to 0"),
+        (wish("resetCursor", json!({ "token": "a", "position": 1 })), "field not declared in schema"),
+        (wish("replay", json!({ "run": "x" })), "spec.requests.replay.token"),
+        (wish("replay", json!({ "token": "a", "batch": 1 })), "batches are counted within a run: set run, too"),
+        (wish("replay", json!({ "token": "a", "record": "1" })), "a record is one of an entity: set entity, too"),
+        (wish("replay", json!({ "token": "a", "entity": "deals" })), "supported values: \"account\""),
+        (wish("replay", json!({ "token": "a", "run": "x\n" })), "an id is copied as it is shown"),
+        (wish("replay", json!({ "token": "a", "entity": "contact", "record": "" })), "at least 1 chars long"),
+        (wish("discard", json!({ "token": "a" })), "discard deletes for good: say which"),
+        (wish("discard", json!({ "token": "a", "all": false })), "discard deletes for good: say which"),
+        (wish("discard", json!({ "token": "a", "all": true, "run": "x" })), "discard deletes for good: say which"),
+        (wish("discard", json!({ "token": "a", "all": true, "entity": "lead" })), "or set all: true alone"),
+        (wish("discard", json!({ "token": "a", "run": "x", "record": "1" })), "a record is one of an entity"),
+        (wish("discard", json!({ "token": "a", "entity": "lead", "batch": 0 })), "batches are counted within a run"),
+        (wish("resync", json!({ "token": "a", "from": day })), "spec.requests.resync.to"),
+        (resync(next_day, day), "resync.from must be before resync.to"),
+        (resync(day, day), "resync.from must be before resync.to"),
+        (resync("2026-11-22T01:00:00+01:00", day), "resync.from must be before resync.to"),
+        (resync("2026-11-22T00:00:00", next_day), "a time is written as in RFC 3339"),
+        (resync("2026-11-22", next_day), "at least 20 chars long"),
+        (resync("0001-01-01T00:00:00Z", next_day), "a time is written as in RFC 3339"),
+        (resync("2026-02-30T00:00:00Z", next_day), "spec.requests.resync"),
+        (json!({ "limits": { "maxSweptPercent": 0 } }), "greater than or equal to 1"),
+        (json!({ "limits": { "maxSweptPercent": 101 } }), "less than or equal to 100"),
+        (json!({ "dataPolicy": "Purge" }), "supported values: \"Retain\""),
+    ]
+}
+
+/// Wishes that are admitted, by verb.
+pub(super) fn accepted_wishes() -> Vec<Value> {
+    let record = json!({ "token": "a", "entity": "contact", "record": "17 / ü" });
+    let batch = json!({ "token": "a", "run": "sync-acme-hubspot-2026-11-23T00:00:00Z", "batch": 0 });
+    let all = json!({ "token": "a", "all": true });
+    let window = json!({ "token": "a", "from": "2026-11-22T00:00:00Z", "to": "2026-11-22T00:00:00.5Z" });
+    let some = |of: &Value| {
+        let mut some = of.clone();
+        some["all"] = json!(false);
+        some
+    };
+    vec![
+        json!({ "requests": { "resetCursor": { "token": "a", "expectedPosition": 9_007_199_254_740_993_i64 } } }),
+        json!({ "requests": { "replay": { "token": "a" }, "confirmSweep": { "token": "a" } } }),
+        json!({ "requests": { "replay": record, "discard": some(&batch), "resync": window } }),
+        json!({ "requests": { "replay": batch, "discard": some(&record) } }),
+        json!({ "requests": { "discard": all } }),
+        json!({ "limits": { "maxSweptPercent": 100 }, "dataPolicy": "Delete" }),
+    ]
+}
+
 pub(super) fn accepted_schedules() -> Vec<Value> {
     let cron = |expression: &str| json!({ "schedules": [expression] });
     let mut accepted: Vec<Value> = [

@@ -13,7 +13,7 @@ use gtm_sync::{
     },
     credentials::{Envelope, MemoryTokens, Opener, seal::generate_identity},
     model::{
-        config::{ConnectorConfig, FieldRules, SchemaContract, SecretFields, SourceConfig, StreamConfig},
+        config::{ConnectorConfig, DataPolicy, FieldRules, SchemaContract, SecretFields, SourceConfig, StreamConfig},
         pseudonym::PseudonymKey,
     },
 };
@@ -42,7 +42,7 @@ impl Account {
                 quota_reserve_percent: 10,
                 max_rejected_percent: 10,
                 max_swept_percent: 10,
-                data_policy: Default::default(),
+                data_policy: DataPolicy::Retain,
             },
             fields: vec![("accessToken", "pat-simulated".to_owned())],
             allowed: vec!["127.0.0.1".to_owned()],

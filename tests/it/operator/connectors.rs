@@ -6,7 +6,11 @@ use gtm_sync::{
     contract::workflows::ConnectionStatus,
     crd::{Connector, Phase},
     credentials::Opener,
-    model::cursor::{Cursor, Load},
+    model::{
+        cursor::{Cursor, Load},
+        entity::Entity,
+        stream::Stream,
+    },
     store::{ConnectionFound, ConnectorRecord, LeaseRequest, RunEnd, RunOutcome},
 };
 use k8s_openapi::api::core::v1::Secret;
@@ -15,6 +19,8 @@ use serde_json::{Value, json};
 
 use super::harness::{Installation, SOON, input, is};
 use crate::support::{eventually, stack::CANARY};
+
+const COMPANIES: Stream = Stream { name: "companies", entity: Entity::Account, id_prefix: "" };
 
 /// An operator, a ready tenant `acme` and a Secret `crm`.
 async fn with_tenant() -> (Installation, super::harness::Running) {
@@ -109,7 +115,7 @@ fn tokens(sync: &str) -> Value {
 }
 
 fn handled(object: &Connector) -> Option<String> {
-    object.status.as_ref()?.last_handled.as_ref()?.sync.clone()
+    Some(object.status.as_ref()?.last_handled.as_ref()?.sync.as_ref()?.token.clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +223,7 @@ async fn connection_and_runs_as_workers_record_them_are_shown_on_connector_and_t
         full_sync: true,
         expected_epoch: None,
         former_outcome: RunOutcome::Terminated,
-        load: Load::begin(&Cursor::default(), 0, true, &["companies"], gtm_sync::clock::now()),
+        load: Load::begin(&Cursor::default(), 0, true, &[COMPANIES], gtm_sync::clock::now()),
         restart_load: false,
     };
     let lease = installation.store.take_lease(&request).await.expect("a lease").lease;
@@ -242,6 +248,95 @@ async fn connection_and_runs_as_workers_record_them_are_shown_on_connector_and_t
         let counts = status.connectors?;
         let healthy = is(&status.conditions, "Healthy", "False", "ConnectorsFailing");
         (healthy && (counts.total, counts.connected, counts.failing) == (1, 1, 1)).then_some(())
+    })
+    .await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal"]
+async fn a_wish_is_carried_out_once_and_status_tells_what_became_of_it() {
+    let (installation, operator) = with_tenant().await;
+    installation.apply_connector("hubspot", json!({})).await;
+    installation.connector_ready("hubspot", "True", "Configured").await;
+    let handled = |of: &'static str, token: &'static str| {
+        let installation = &installation;
+        eventually("the wish is mirrored", SOON, move || async move {
+            let object = installation.connectors().get("hubspot").await.ok()?;
+            let status = serde_json::to_value(object.status?).ok()?;
+            let handled = status["lastHandled"][of].clone();
+            (handled["token"] == token && handled["time"].is_string()).then_some(handled)
+        })
+    };
+    let requests = json!({"requests": {
+        "replay": {"token": "r1", "entity": "contact"},
+        "resync": {"token": "s1", "from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z"},
+        "discard": {"token": "d1", "all": true},
+        "resetCursor": {"token": "c1", "expectedPosition": 4711},
+    }});
+    installation.apply_connector("hubspot", requests).await;
+    assert_eq!(handled("replay", "r1").await["outcome"], "0 dead letters marked");
+    assert_eq!(handled("discard", "d1").await["outcome"], "0 dead letters discarded");
+    let refused = handled("resetCursor", "c1").await["outcome"].clone();
+    assert!(refused.as_str().is_some_and(|outcome| outcome.starts_with("PositionChanged")), "{refused}");
+    handled("resync", "s1").await;
+    installation.one_workflow("connectorSyncWorkflow").await;
+    installation.apply_connector("hubspot", json!({"requests": {"confirmSweep": {"token": "w1"}}})).await;
+    handled("confirmSweep", "w1").await;
+    eventually("a second run, for the sweep", SOON, || async {
+        (installation.workflows("connectorSyncWorkflow").await.len() == 2).then_some(())
+    })
+    .await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal"]
+async fn a_deleted_connectors_rows_go_after_the_grace_if_it_says_so_and_stay_if_not() {
+    let (installation, operator) = with_tenant().await;
+    for (name, policy) in [("goes", "Delete"), ("stays", "Retain"), ("back", "Delete")] {
+        installation.apply_connector(name, json!({"dataPolicy": policy})).await;
+        installation.connector_ready(name, "True", "Configured").await;
+        installation.delete_connector(name).await;
+        eventually("marked removed", SOON, || async { record(&installation, name).await.is_none().then_some(()) })
+            .await;
+    }
+    installation.apply_connector("back", json!({"dataPolicy": "Delete"})).await;
+    installation.connector_ready("back", "True", "Configured").await;
+    operator.stop().await;
+
+    let listed = async || {
+        let listed = installation.store.projected_connectors("").await.expect("lists");
+        listed.into_iter().map(|row| row.owner.name).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, ["back", "goes", "stays"], "a day has not passed");
+    let operator = installation.operator_with(|settings| settings.retention.purge_grace_seconds = 0).await;
+    eventually("purged", SOON, || async { (listed().await == ["back", "stays"]).then_some(()) }).await;
+    assert!(record(&installation, "back").await.is_some_and(|record| record.credential.is_some()));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal"]
+async fn what_was_kept_long_enough_is_removed_by_the_leader() {
+    let (installation, operator) = with_tenant().await;
+    installation.apply_connector("hubspot", json!({})).await;
+    installation.connector_ready("hubspot", "True", "Configured").await;
+    operator.stop().await;
+    let path = installation.settings.store.database_url.trim_start_matches("sqlite:").to_owned();
+    let stored = || rusqlite::Connection::open(&path).expect("opens");
+    const LETTER: &str = "INSERT INTO dead_letter (tenant_id, connector_id, observed_seq, account_id, workflow_id,
+            batch_index, code, payload, payload_form, recorded_at)
+        VALUES ('acme', 'hubspot', 1, '4711', 'run-1', 0, 'Test', x'7b7d', 'served', '2020-01-01T00:00:00.000000Z')";
+    stored().execute_batch(LETTER).expect("inserts");
+    let form = || stored().query_row("SELECT payload_form FROM dead_letter", [], |row| row.get::<_, String>(0));
+    let keeping = installation.operator_with(|settings| settings.retention.dead_letter_payloads_days = 0).await;
+    installation.looked_again("Connector", 1).await;
+    assert_eq!(form().as_deref(), Ok("served"), "0 days keep for ever");
+    keeping.stop().await;
+    let operator = installation.operator().await;
+    eventually("the payload is gone, its letter stays", SOON, || async {
+        (form().as_deref() == Ok("expired")).then_some(())
     })
     .await;
     operator.stop().await;

@@ -5,7 +5,7 @@ use std::{net::TcpListener, sync::Arc, time::Duration};
 use gtm_sync::{
     crd::{Connector, TenantSchedule},
     operator,
-    settings::{HealthSettings, OperatorSettings, StoreSettings, TemporalSettings},
+    settings::{HealthSettings, OperatorSettings, RetentionSettings, StoreSettings, TemporalSettings},
     store::{self, Store},
     temporal::Temporal,
 };
@@ -92,6 +92,12 @@ impl Installation {
             recipient: None,
             no_leader_election: true,
             resync_seconds: 600,
+            retention: RetentionSettings {
+                runs_days: 90,
+                dead_letter_payloads_days: 30,
+                tombstones_days: 0,
+                purge_grace_seconds: 86_400,
+            },
         };
         Self { client, namespace, temporal, settings, store, _directory: directory }
     }

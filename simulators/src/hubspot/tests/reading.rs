@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{account, ask, get, ids, list_all, search, start};
-use crate::hubspot::{Kind, Limits, Options, Visibility};
+use super::{account, ask, get, ids, list_all, request, search, start};
+use crate::hubspot::{Kind, Limits, Options, Visibility, pages::KeptPages};
 
 #[test]
 fn a_list_shows_every_live_record_once_and_the_archive_the_others() {
@@ -211,5 +211,25 @@ fn the_total_of_a_search_counts_beyond_the_page_and_by_time_of_creation() {
         let filter = json!({"propertyName": created, "operator": "LT", "value": median});
         let page = search(&state, kind, json!({"filterGroups": [{"filters": [filter]}], "limit": 1}));
         assert_eq!((page["total"].as_u64(), ids(&page).len()), (Some(before as u64), 1), "{created}");
+    }
+}
+
+#[test]
+fn a_kept_page_is_served_again_whatever_the_order_of_its_parameters_and_errors_are_not_kept() {
+    let state = account(100);
+    let pages = KeptPages::default();
+    let keep = |target: &str| {
+        let request = request("GET", target, Value::Null);
+        pages.keep(&request, &state.with(|account| account.serve(&request)));
+    };
+    let page = |target: &str| pages.get(&request("GET", target, Value::Null));
+    keep("/crm/objects/2026-03/contacts?limit=2&properties=email%2Cphone");
+    let kept = page("/crm/objects/2026-03/contacts?properties=email,phone&limit=2").expect("kept");
+    let fresh = get(&state, "/crm/objects/2026-03/contacts?limit=2&properties=email,phone");
+    assert_eq!(serde_json::from_slice::<Value>(&kept).expect("JSON"), fresh);
+    assert!(page("/crm/objects/2026-03/contacts?limit=3&properties=email,phone").is_none());
+    for other in ["/crm/objects/2026-03/contacts?limit=101", "/crm/owners/2026-03?limit=2"] {
+        keep(other);
+        assert!(page(other).is_none(), "{other}");
     }
 }
