@@ -49,6 +49,9 @@ BEGIN
 END $$;
 CREATE TRIGGER note_letters AFTER INSERT ON gtm.dead_letter REFERENCING NEW TABLE AS written
     FOR EACH STATEMENT EXECUTE FUNCTION gtm_test.note_rows('letters');
+-- A record that lands, or is rejected anew, resolves its older letters.
+CREATE TRIGGER note_resolved AFTER DELETE ON gtm.dead_letter REFERENCING OLD TABLE AS written
+    FOR EACH STATEMENT EXECUTE FUNCTION gtm_test.note_rows('resolved');
 DO $$
 DECLARE entity text;
 BEGIN
@@ -83,6 +86,7 @@ DECLARE
     records bigint;
     written bigint;
     letters bigint;
+    resolved bigint;
     elsewhere bigint;
     wrong text := '';
 BEGIN
@@ -110,8 +114,10 @@ BEGIN
     IF elsewhere > 0 THEN
         wrong := wrong || ' rows or dead letters of positions that the resume point did not move over;';
     END IF;
-    IF NEW.dead_letters - OLD.dead_letters <> letters THEN
-        wrong := wrong || format(' %s dead letters kept, %s counted;', letters, NEW.dead_letters - OLD.dead_letters);
+    SELECT coalesce(sum(amount), 0) INTO resolved FROM gtm_test.noted
+        WHERE transaction = pg_current_xact_id() AND kind = 'resolved';
+    IF NEW.dead_letters - OLD.dead_letters <> letters - resolved THEN
+        wrong := wrong || format(' %s dead letters kept, %s resolved, %s counted;', letters, resolved, NEW.dead_letters - OLD.dead_letters);
     END IF;
     letters := letters + gtm_test.hidden_by_damage(NEW.tenant_id, NEW.connector_id, since);
 

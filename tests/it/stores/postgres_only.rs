@@ -5,11 +5,11 @@ use gtm_sync::{
         entity::{ColumnType, Entity},
         record::Cell,
     },
-    store::{Error, Store as _, postgres::PostgresStore},
+    store::{Error, Store as _, Verb, postgres::PostgresStore},
 };
 
 use super::{
-    conformance::world::{Probe as _, batch, contact, load_at, poison},
+    conformance::world::{Probe as _, batch, contact, load, load_at, poison, rejected},
     fresh_database, postgres_world,
 };
 
@@ -227,4 +227,54 @@ async fn the_store_does_not_depend_on_the_search_path_of_its_role() {
     let lease = other.lease("run-1").await.lease;
     assert_eq!(other.write(&lease, 0, &[contact("1", None, "a")]).await.stats.records_written, 1);
     other.probe.close().await;
+}
+
+/// Waits until somebody waits for a lock that the probe's transaction holds.
+async fn somebody_waits(world: &super::World) {
+    const WAITING: &str = "SELECT CAST(count(*) AS TEXT) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    crate::support::eventually("a statement waits for the lock", std::time::Duration::from_secs(30), || async {
+        (world.text(WAITING).await.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn a_discard_beside_a_commit_counts_the_letters_of_both() {
+    let world = postgres_world().await;
+    world.projected().await;
+    let letters = [rejected("1", "X", None), rejected("2", "X", None)];
+    world.run("run-1", load(), batch(&[], &letters)).await;
+    let commit = "BEGIN;
+        INSERT INTO gtm.dead_letter SELECT tenant_id, connector_id, observed_seq + 1000, account_id, workflow_id,
+            batch_index, entity, 'new', source_updated_at, code, field, payload, payload_form, recorded_at
+        FROM gtm.dead_letter WHERE source_id = '1';
+        UPDATE gtm.sync_state SET dead_letters = dead_letters + 1";
+    world.probe.execute(commit).await;
+    let both = async {
+        somebody_waits(&world).await;
+        world.probe.execute("COMMIT").await;
+    };
+    tokio::join!(world.wish(Verb::Discard, "all".into()), both);
+    assert_eq!(world.letter_ids().await, ["new"], "it came too late to be discarded, and is counted");
+    world.probe.close().await;
+}
+
+#[tokio::test]
+#[ignore = "needs postgres"]
+async fn a_commit_whose_batch_is_erased_meanwhile_is_refused() {
+    let world = postgres_world().await;
+    world.projected().await;
+    let lease = world.lease("run-1").await.lease;
+    let batches = [world.stage(&lease, 0, load_at(1), batch(&[contact("1", None, "a person")], &[])).await];
+    world.probe.execute("BEGIN; DELETE FROM gtm.staged_batch").await;
+    let erased = async {
+        somebody_waits(&world).await;
+        world.probe.execute("COMMIT").await;
+    };
+    let (refused, ()) = tokio::join!(world.store.apply(&lease, &batches), erased);
+    assert!(matches!(refused, Err(Error::StaleRun { .. })), "{refused:?}");
+    assert_eq!(world.count("contact").await, 0);
+    world.probe.close().await;
 }
