@@ -21,7 +21,7 @@ use crate::{
     },
     error_class::Class,
     model::cursor::Load,
-    store::{self, ConnectionFound, DesiredState, LeaseHolder, LeaseRequest, RunOutcome},
+    store::{self, ConnectionFound, DesiredState, LeaseGranted, LeaseHolder, LeaseRequest, RunOutcome},
     temporal::WorkflowState,
 };
 
@@ -132,8 +132,20 @@ async fn take_lease(
         }
     }
     let request = lease_request(input, opened, account, workflow_id, former, full_sync);
-    let granted = attempt.patiently(|| activities.store.take_lease(&request)).await.map_err(failure::of_store)?;
+    let granted = attempt.patiently(|| take_over(activities, &request)).await.map_err(failure::of_store)?;
     Ok(AuthenticateResult::Ready { lease: granted.lease, next_seq: granted.next_seq, stats: granted.stats })
+}
+
+/// Takes the lease, from ourselves if a try before had done so and its answer was lost.
+async fn take_over(activities: &Activities, request: &LeaseRequest) -> Result<LeaseGranted, store::Error> {
+    let holder = activities.store.lease_holder(&request.tenant_id, &request.connector_id).await?;
+    match holder.filter(|holder| holder.workflow_id == request.workflow_id) {
+        Some(ours) => {
+            let again = LeaseRequest { expected_epoch: Some(ours.epoch), ..request.clone() };
+            activities.store.take_lease(&again).await
+        }
+        None => activities.store.take_lease(request).await,
+    }
 }
 
 fn lease_request(

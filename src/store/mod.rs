@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Lowest and highest schema version this build works with (R25: a release only expands).
-pub const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 5..=5;
+pub const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 4..=4;
 
 /// The store. Every method is one transaction unless it says otherwise; `now` is the database's own clock.
 #[async_trait]

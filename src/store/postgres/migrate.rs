@@ -11,7 +11,6 @@ const MIGRATIONS: [&str; *SCHEMA_VERSIONS.end() as usize] = [
     include_str!("migrations/0002_data_path.sql"),
     include_str!("migrations/0003_canonical.sql"),
     include_str!("migrations/0004_views.sql"),
-    include_str!("migrations/0005_life_of_data.sql"),
 ];
 
 /// The advisory lock of migrations: the bytes of `gtm-sync`; advisory locks are a database's own.

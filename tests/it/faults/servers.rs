@@ -23,8 +23,9 @@ pub(super) fn assert_whole(done: &serde_json::Value) {
 }
 
 /// A statement of each transaction of a run, in the order in which they come.
-const COMMITS: [(&str, &str); 4] = [
+const COMMITS: [(&str, &str); 5] = [
     ("the request budget", "gtm.budget"),
+    ("the lease", "SET epoch = $4"),
     ("a staged batch", "INSERT INTO gtm.staged_batch"),
     ("a commit of batches", "INSERT INTO gtm.applied_batch"),
     ("the end of the run", "SET epoch = NULL"),

@@ -79,5 +79,6 @@ CREATE TABLE IF NOT EXISTS gtm.handled_token (
     verb text NOT NULL,
     token text NOT NULL,
     handled_at timestamptz NOT NULL,
+    outcome text,
     PRIMARY KEY (tenant_id, connector_id, verb)
 );

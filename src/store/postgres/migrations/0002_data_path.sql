@@ -12,6 +12,9 @@ CREATE TABLE IF NOT EXISTS gtm.sync_state (
     cursor jsonb NOT NULL,
     generation bigint NOT NULL,
     dead_letters bigint NOT NULL,
+    findings jsonb NOT NULL DEFAULT '{}',
+    resync jsonb,
+    sweep_confirmed boolean NOT NULL DEFAULT false,
     last_success_at timestamptz,
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, connector_id, account_id)
@@ -81,6 +84,7 @@ CREATE TABLE IF NOT EXISTS gtm.dead_letter (
     payload bytea NOT NULL,
     payload_form text NOT NULL,
     recorded_at timestamptz NOT NULL,
+    replay_requested_at timestamptz,
     PRIMARY KEY (tenant_id, connector_id, observed_seq)
 );
 
@@ -104,3 +108,31 @@ CREATE UNLOGGED TABLE IF NOT EXISTS gtm.budget (
     parked_reason text,
     PRIMARY KEY (system, account_id, class)
 );
+
+-- Which ids the full load in progress has seen, a row for each commit and entity (R6): never a mark on the rows themselves.
+CREATE TABLE IF NOT EXISTS gtm.seen_batch (
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    seq bigint NOT NULL,
+    entity text NOT NULL,
+    ids bytea NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, seq, entity)
+);
+-- Ids are compressed already (R38).
+ALTER TABLE gtm.seen_batch ALTER COLUMN ids SET STORAGE EXTERNAL;
+
+-- Live rows that the full load in progress did not see; read back by id before any is tombstoned (R6).
+CREATE TABLE IF NOT EXISTS gtm.sweep_candidate (
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    entity text NOT NULL,
+    source_id text COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, entity, source_id)
+);
+
+-- What replay and ageing look for.
+CREATE INDEX IF NOT EXISTS dead_letter_record ON gtm.dead_letter (tenant_id, connector_id, entity, source_id);
+CREATE INDEX IF NOT EXISTS dead_letter_replay ON gtm.dead_letter (tenant_id, connector_id, observed_seq)
+    WHERE replay_requested_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS dead_letter_recorded_at ON gtm.dead_letter (recorded_at) WHERE payload_form IN ('served', 'staged');
+CREATE INDEX IF NOT EXISTS run_finished_at ON gtm.run (finished_at);

@@ -77,5 +77,6 @@ CREATE TABLE IF NOT EXISTS handled_token (
     verb TEXT NOT NULL,
     token TEXT NOT NULL,
     handled_at TEXT NOT NULL,
+    outcome TEXT,
     PRIMARY KEY (tenant_id, connector_id, verb)
 ) STRICT, WITHOUT ROWID;

@@ -12,6 +12,9 @@ CREATE TABLE IF NOT EXISTS sync_state (
     cursor TEXT NOT NULL,
     generation INTEGER NOT NULL,
     dead_letters INTEGER NOT NULL,
+    findings TEXT NOT NULL DEFAULT '{}',
+    resync TEXT,
+    sweep_confirmed INTEGER NOT NULL DEFAULT 0,
     last_success_at TEXT,
     updated_at TEXT NOT NULL,
     PRIMARY KEY (tenant_id, connector_id, account_id)
@@ -79,6 +82,7 @@ CREATE TABLE IF NOT EXISTS dead_letter (
     payload BLOB NOT NULL,
     payload_form TEXT NOT NULL,
     recorded_at TEXT NOT NULL,
+    replay_requested_at TEXT,
     PRIMARY KEY (tenant_id, connector_id, observed_seq)
 ) STRICT;
 
@@ -101,3 +105,29 @@ CREATE TABLE IF NOT EXISTS budget (
     parked_reason TEXT,
     PRIMARY KEY (system, account_id, class)
 ) STRICT, WITHOUT ROWID;
+
+-- Which ids the full load in progress has seen, a row for each commit and entity (R6): never a mark on the rows themselves.
+CREATE TABLE IF NOT EXISTS seen_batch (
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    seq INTEGER NOT NULL,
+    entity TEXT NOT NULL,
+    ids BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, seq, entity)
+) STRICT;
+
+-- Live rows that the full load in progress did not see; read back by id before any is tombstoned (R6).
+CREATE TABLE IF NOT EXISTS sweep_candidate (
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    entity TEXT NOT NULL,
+    source_id TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id, entity, source_id)
+) STRICT, WITHOUT ROWID;
+
+-- What replay and ageing look for.
+CREATE INDEX IF NOT EXISTS dead_letter_record ON dead_letter (tenant_id, connector_id, entity, source_id);
+CREATE INDEX IF NOT EXISTS dead_letter_replay ON dead_letter (tenant_id, connector_id, observed_seq)
+    WHERE replay_requested_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS dead_letter_recorded_at ON dead_letter (recorded_at) WHERE payload_form IN ('served', 'staged');
+CREATE INDEX IF NOT EXISTS run_finished_at ON run (finished_at);
