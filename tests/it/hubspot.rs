@@ -211,11 +211,11 @@ async fn two_workers_share_one_rotating_grant_through_expiries() {
     let account = Account::of(&simulator).oauth("app", "secret", "first");
     let workers = [account.source(), account.source()];
     let expiries = async {
-        for _ in 1..=5 {
+        for _ in 1..=3 {
             // Counted from the expiry before, so that no request meets three of them, however slowly it is sent.
             let before = state.stats().request_count();
-            let enough = || async { (state.stats().request_count() >= before + 20).then_some(()) };
-            eventually("twenty more requests", Duration::from_secs(60), enough).await;
+            let enough = || async { (state.stats().request_count() >= before + 15).then_some(()) };
+            eventually("fifteen more requests", Duration::from_secs(60), enough).await;
             state.expire_tokens(false);
         }
     };

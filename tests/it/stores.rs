@@ -250,6 +250,7 @@ conformance! {
         payloads_tombstones_and_orphans_age
         a_person_is_erased_by_address_everywhere_in_one_tenant_only
         a_person_is_erased_by_record_and_comes_back_only_as_the_source_serves_it
+        a_person_whose_address_is_hashed_is_erased_by_the_address
     }
     budgets {
         a_budget_is_shared_and_used_up_it_says_how_long_to_wait

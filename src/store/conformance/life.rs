@@ -2,7 +2,7 @@
 
 use gtm_sync::{
     ids::TenantId,
-    model::{entity::Entity, record::Rejected},
+    model::{entity::Entity, pseudonym::PseudonymKey, record::Rejected},
     store::{Aged, ConnectorProjection, Erased, LeaseRequest, Owner, Person, Retention, TenantProjection},
 };
 
@@ -150,4 +150,16 @@ pub(crate) async fn a_person_is_erased_by_record_and_comes_back_only_as_the_sour
     assert_eq!((world.letter_ids().await, world.count("contact").await), (vec!["2".to_owned()], 1));
     world.run("run-3", load(), batch(&rows, &[])).await;
     assert_eq!(world.count("contact").await, 2, "a full sync of a source that still has the record");
+}
+
+pub(crate) async fn a_person_whose_address_is_hashed_is_erased_by_the_address(world: &World) {
+    world.projected().await;
+    let installation_id = world.store.installation_id().await.expect("installation id");
+    let hashed = PseudonymKey::of(&installation_id, &tenant_id()).pseudonym("ada@example.com");
+    let lease = world.begin("run-1", load()).await.lease;
+    let rows = [contact("1", None, &hashed), contact("2", None, "another hash")];
+    world.commit(&lease, 0, load_at(1), batch(&rows, &[])).await;
+    let erased = world.store.erase(&tenant_id(), &Person::Email(" Ada@Example.com".to_owned())).await;
+    assert_eq!(erased, Ok(Erased { records: 1, ..Erased::default() }));
+    assert_eq!(of_tenant(world, "contact", &tenant_id()).await, 1);
 }

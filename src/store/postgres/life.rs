@@ -5,7 +5,7 @@ use deadpool_postgres::Transaction;
 use super::{fault::Fault, letters, query};
 use crate::{
     ids::TenantId,
-    model::entity::Entity,
+    model::{entity::Entity, pseudonym::PseudonymKey},
     store::{
         Aged, Erased, Person, Retention, quotes,
         stored::{KEPT_HOURS, PEOPLE},
@@ -137,7 +137,9 @@ async fn erase_records(
         };
         let rows = match person {
             Person::Email(address) => {
-                query::rows(transaction, &delete("lower(email) = lower($2)"), &[&tenant.as_str(), address]).await?
+                let hashed = pseudonym(transaction, tenant, address).await?;
+                let values: query::Values<'_> = &[&tenant.as_str(), address, &hashed];
+                query::rows(transaction, &delete("(lower(email) = lower($2) OR email = $3)"), values).await?
             }
             Person::Record { connector_id, entity: wanted, source_id } if *wanted == entity => {
                 let values: query::Values<'_> = &[&tenant.as_str(), &connector_id.as_str(), source_id];
@@ -150,6 +152,12 @@ async fn erase_records(
         }
     }
     Ok(erased)
+}
+
+/// What stands in the place of the address where a stream hashes it.
+async fn pseudonym(transaction: &Transaction<'_>, tenant: &TenantId, address: &str) -> Result<String, Fault> {
+    let installation_id = super::migrate::installation_id(transaction).await?;
+    Ok(PseudonymKey::of(&installation_id, tenant).pseudonym(address))
 }
 
 /// Empties the texts of activities that are linked to the record: what was said with a person is about the person.

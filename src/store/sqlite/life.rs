@@ -6,7 +6,7 @@ use rusqlite::{Transaction, params};
 use super::{fault::Fault, letters, values::At};
 use crate::{
     ids::TenantId,
-    model::entity::Entity,
+    model::{entity::Entity, pseudonym::PseudonymKey},
     store::{
         Aged, Erased, Person, Retention, quotes,
         stored::{KEPT_HOURS, PEOPLE},
@@ -125,14 +125,20 @@ fn erase_records(
     transaction: &Transaction<'_>,
     tenant: &TenantId,
     person: &Person,
-) -> rusqlite::Result<Vec<(Entity, String, String)>> {
+) -> Result<Vec<(Entity, String, String)>, Fault> {
     let mut erased = Vec::new();
+    let installation_id = super::migrate::installation_id(transaction)?;
+    let hashed = |address| PseudonymKey::of(&installation_id, tenant).pseudonym(address);
     for entity in PEOPLE {
         let (condition, values) = match person {
-            Person::Email(address) => ("lower(email) = lower(?2)", vec![tenant.as_str(), address]),
-            Person::Record { connector_id, entity: wanted, source_id } if *wanted == entity => {
-                ("connector_id = ?2 AND source_id = ?3", vec![tenant.as_str(), connector_id.as_str(), source_id])
+            Person::Email(address) => {
+                let values = vec![tenant.to_string(), address.clone(), hashed(address)];
+                ("(lower(email) = lower(?2) OR email = ?3)", values)
             }
+            Person::Record { connector_id, entity: wanted, source_id } if *wanted == entity => (
+                "connector_id = ?2 AND source_id = ?3",
+                vec![tenant.to_string(), connector_id.to_string(), source_id.clone()],
+            ),
             Person::Record { .. } => continue,
         };
         let table = entity.table();
