@@ -157,7 +157,8 @@ fn lease_request(
     full_sync: bool,
 ) -> LeaseRequest {
     let record = &opened.record;
-    let full_sync = full_sync || forgotten_deletions(opened, account);
+    // A confirmed sweep that no run has done yet needs a full load, too.
+    let full_sync = full_sync || record.sweep_confirmed || forgotten_deletions(opened, account);
     let unfinished = record.load.as_ref().filter(|load| load.task().is_some());
     LeaseRequest {
         tenant_id: input.tenant_id.clone(),

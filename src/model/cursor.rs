@@ -236,10 +236,10 @@ impl Load {
         self.full && self.streams.iter().all(|stream| stream.refused_sweep.is_none())
     }
 
-    /// Every record of every stream was read: what the load did not bring is not there any more.
+    /// Every record of every stream was read, and believed to be all: what the load did not bring is not there any more.
     #[must_use]
     pub fn read_everything(&self) -> bool {
-        self.full && self.streams.iter().all(|stream| stream.failed.is_none())
+        self.swept_as_wished() && self.streams.iter().all(|stream| stream.failed.is_none())
     }
 }
 

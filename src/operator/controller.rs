@@ -214,6 +214,11 @@ async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Conte
     }
     let key = connector::key_of(object);
     let input = connector_input(object, &key, &context);
+    if input.tenant.is_none() && context.fleet.hides_a_tenant(&key.namespace) {
+        // To go on as if it had no tenant would remove its schedule.
+        tracing::warn!(object = %key, "left as it is: a TenantSchedule of its namespace cannot be read");
+        return Ok(Action::requeue(context.resync));
+    }
     // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
     let fleet_size = u32::try_from(context.fleet.connector_count()).unwrap_or(u32::MAX);
     let resync = context.resync.max(Duration::from_secs(u64::from(fleet_size / SWEPT_A_SECOND)));

@@ -124,6 +124,14 @@ impl Fleet {
         readable().find(|object| !is_loser(object)).or_else(|| readable().next()).cloned()
     }
 
+    /// Whether a namespace has a TenantSchedule that cannot be read: it may be any tenant's.
+    #[must_use]
+    pub fn hides_a_tenant(&self, namespace: &str) -> bool {
+        let unreadable =
+            |object: &Watched<TenantSchedule>| object.namespace().as_deref() == Some(namespace) && object.0.is_err();
+        self.scope(namespace).is_some_and(|scope| !scope.tenants.state_filter(unreadable).is_empty())
+    }
+
     /// Reconciles everything soon.
     pub fn trigger_all(&self) {
         for scope in &self.scopes {

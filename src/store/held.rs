@@ -61,6 +61,12 @@ impl Held {
         self.load.as_ref().is_some_and(|load| load.full && !load.sweeping)
     }
 
+    /// Whether these batches hold dead letters that were read back: their share of rejected records says nothing of the source.
+    pub(super) fn replays(&self, staged: &[StagedRow]) -> bool {
+        let before = self.load.as_ref().map(|load| load.replayed_to);
+        staged.last().map(|row| row.next.replayed_to) != before
+    }
+
     /// The batches' indexes in the run.
     pub(super) fn indexes<'a>(&'a self, staged: &'a [StagedRow]) -> impl Iterator<Item = u64> + 'a {
         staged.iter().map(|row| u64::try_from(row.seq - self.first_seq).unwrap_or(0))
@@ -87,7 +93,7 @@ impl Held {
         let load = self.load.ok_or(Error::Unreadable { what: "load" })?;
         let failed_streams = load.failed_streams();
         let (outcome, error) = match end {
-            RunEnd::Complete => (RunOutcome::Complete, None),
+            RunEnd::Complete => (RunOutcome::Complete, left_out(&load)),
             RunEnd::More => (RunOutcome::More, None),
             RunEnd::Failed(error) => (RunOutcome::Failed, Some(error.clone())),
         };
@@ -104,6 +110,13 @@ impl Held {
         let findings = self.findings.after(&load, counted, now);
         Ok(Ended { summary, outcome, error, workflow_id, load: None, cursor, generation, findings })
     }
+}
+
+/// Which streams a complete load left out, and why; none when it read them all.
+fn left_out(load: &Load) -> Option<String> {
+    let failed = load.streams.iter().filter_map(|stream| Some(format!("{}: {}", stream.name, stream.failed.as_ref()?)));
+    let failed: Vec<_> = failed.collect();
+    (!failed.is_empty()).then(|| failed.join("; "))
 }
 
 /// A run's end, to be stored.

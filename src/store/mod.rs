@@ -161,7 +161,8 @@ pub trait Store: TokenStore + Send + Sync {
     ///
     /// # Errors
     /// `StaleRun` (fence, or a staged batch that is missing and not recorded as applied), `Stopped`, `TooManyRejected`
-    /// when this call rejects records and the run's share of them is above the connector's ceiling (from 100 records on),
+    /// when this call rejects records, holds no replayed ones, and the run's share of rejected records is above the
+    /// connector's ceiling (from 100 records on),
     /// `Unreadable` for a batch that another format or a fault left.
     ///
     /// # Idempotency
@@ -247,6 +248,7 @@ pub trait Store: TokenStore + Send + Sync {
     async fn age(&self, retention: &Retention) -> Result<Aged, Error>;
 
     /// Erases a person of a tenant: rows with their tombstones, texts of linked activities, dead letters, staged batches.
+    /// Runs of the tenant that are at work end as failed; the next ones read again what was not applied.
     /// A record that the source still has comes back with its next change or the next full sync.
     ///
     /// # Idempotency

@@ -201,6 +201,7 @@ conformance! {
         a_whole_batch_can_be_dead_lettered_once
         a_damaged_batch_fails_to_apply_and_can_still_be_stepped_past
         above_the_ceiling_nothing_is_written
+        what_was_read_back_does_not_meet_the_ceiling
         the_array_holds_the_first_thousand_entries_and_all_are_counted
     }
     endings {
@@ -233,6 +234,7 @@ conformance! {
     sweeps {
         a_sweep_finds_exactly_the_live_rows_that_the_load_did_not_see
         streams_that_share_a_table_are_swept_apart
+        rows_of_a_former_account_are_neither_swept_nor_counted
         candidates_are_paged_by_id_and_noted_anew_each_time
         a_sweep_of_a_lost_lease_is_refused
         a_load_in_progress_keeps_its_notes_over_runs_and_a_new_one_forgets_them

@@ -177,6 +177,8 @@ impl Reconcile {
                 (reason::SCHEDULE_REFUSED, "is not accepted by Temporal: check spec.sync.schedules")
             }
         };
+        // What was asked for is started once the schedule is mended: it is not told as handled before.
+        self.failed_verbs.extend(mem::take(&mut self.runs).into_iter().flat_map(|run| run.verbs));
         let message = format!("schedule {} {}", build::schedule_id(&self.input), refusal.1);
         self.refuse(Problem { reason: refusal.0, message })
     }

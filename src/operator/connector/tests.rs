@@ -257,6 +257,29 @@ fn a_replay_and_a_resync_start_an_incremental_run_and_a_reset_and_a_discard_none
 }
 
 #[test]
+fn a_wish_that_met_somebody_elses_schedule_is_run_once_that_is_gone() {
+    let world = world();
+    let with = |requests: serde_json::Value| json!({"sync": {"schedules": ["*/15 * * * *"]}, "requests": requests});
+    reconcile(&world, with(json!({})));
+    let owner = {
+        let mut state = world.state();
+        let schedule = state.schedules.values_mut().next().expect("its own schedule");
+        schedule.owner.take()
+    };
+    let requests = json!({"sync": {"token": "now"}});
+    reconcile(&world, with(requests.clone()));
+    let runs = |world: &FakeWorld| {
+        let state = world.state();
+        state.workflows.iter().filter(|id| id.starts_with("sync-acme-hubspot-2")).count()
+    };
+    assert_eq!(runs(&world), 0);
+    assert!(shown(&world).last_handled.is_none_or(|handled| handled.sync.is_none()), "not told as handled");
+    world.state().schedules.values_mut().for_each(|schedule| schedule.owner.clone_from(&owner));
+    reconcile(&world, with(requests));
+    assert_eq!(runs(&world), 1);
+}
+
+#[test]
 fn a_wish_that_a_paused_connector_cannot_run_is_noted_and_said_so() {
     let world = world();
     reconcile(&world, json!({"state": "Paused"}));

@@ -69,6 +69,8 @@ pub(crate) async fn a_failed_stream_is_named_and_its_watermark_stays(world: &Wor
     assert_eq!(world.store.finish_run(&lease, &RunEnd::Complete).await, Ok(end), "recorded with its streams");
     let record = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("known");
     assert!(record.cursor.streams.is_empty());
+    let run = world.status().await.last_run.expect("a run");
+    assert_eq!(run.error.as_deref(), Some("contacts: Configuration (403)"), "told, though the run is complete");
 }
 
 pub(crate) async fn a_workflow_id_used_again_after_its_end_is_a_new_run(world: &World) {

@@ -2,7 +2,10 @@
 
 use gtm_sync::{
     contract::activities::StagedRef,
-    model::batch::{Batch, Record},
+    model::{
+        batch::{Batch, Record},
+        cursor::Load,
+    },
     store::{ConnectorProjection, Error, NewStaged},
 };
 
@@ -112,6 +115,17 @@ pub(crate) async fn above_the_ceiling_nothing_is_written(world: &World) {
     lenient.config.max_rejected_percent = 21;
     world.store.put_connector(&ConnectorProjection { generation: 2, ..lenient }).await.expect("projects");
     assert_eq!(world.store.apply(&lease, &reference).await.expect("at the ceiling").stats.errors_count, 21);
+}
+
+pub(crate) async fn what_was_read_back_does_not_meet_the_ceiling(world: &World) {
+    world.projected().await;
+    let lease = world.lease("run-1").await.lease;
+    let ids: Vec<_> = (0..100).map(|id| id.to_string()).collect();
+    let still_bad: Vec<_> = ids.iter().map(|id| rejected(id, "UnparsableRecord", None)).collect();
+    let replayed = Load { replayed_to: 7, ..load_at(1) };
+    let reference = [world.stage(&lease, 0, replayed, batch(&[], &still_bad)).await];
+    let applied = world.store.apply(&lease, &reference).await.expect("a replay in vain stops nothing");
+    assert_eq!(applied.stats.errors_count, 100);
 }
 
 pub(crate) async fn the_array_holds_the_first_thousand_entries_and_all_are_counted(world: &World) {

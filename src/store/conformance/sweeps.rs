@@ -5,7 +5,7 @@ use gtm_sync::{
         cursor::{Count, Load, RefusedSweep},
         entity::Entity,
     },
-    store::{Error, LeaseRequest, RunEnd, StreamCount, SweepScope},
+    store::{Error, LeaseRequest, RunEnd, StreamCount, SweepScope, Verb},
 };
 
 use super::world::{
@@ -67,6 +67,18 @@ pub(crate) async fn streams_that_share_a_table_are_swept_apart(world: &World) {
     for (prefix, wanted) in [("call:", "call:2"), ("email:", "email:1")] {
         assert_eq!(world.store.unseen(&lease, CALLS.entity, prefix, None, 9).await, Ok(vec![wanted.to_owned()]));
     }
+}
+
+pub(crate) async fn rows_of_a_former_account_are_neither_swept_nor_counted(world: &World) {
+    world.projected().await;
+    world.run("run-1", load(), batch(&[contact("1", OLD, "here"), contact("2", OLD, "here")], &[])).await;
+    world.wish(Verb::ResetCursor, "another portal".into()).await;
+    let other = LeaseRequest { account_id: "portal-2".to_owned(), load: load(), ..request("run-2", None) };
+    let granted = world.store.take_lease(&other).await.expect("free");
+    let lease = granted.lease;
+    world.commit(&lease, granted.next_seq, read(load()), batch(&[contact("3", OLD, "there")], &[])).await;
+    let scope = world.store.begin_sweep(&lease, Entity::Contact, "").await;
+    assert_eq!(scope, Ok(SweepScope { live: 1, unseen: 0 }));
 }
 
 pub(crate) async fn candidates_are_paged_by_id_and_noted_anew_each_time(world: &World) {

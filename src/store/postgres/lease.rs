@@ -1,5 +1,6 @@
 //! The lease of a connector and the run row that goes with it: taken, read, parked, finished (R1, R12).
-//! Locks are taken in one order everywhere: connector, run, staged batches, sync_state last; so nobody deadlocks.
+//! Runs take locks in one order: connector, run, staged batches, sync_state last. Rarer verbs (erasing, purging) may meet
+//! them in another; the database then ends one of the two, which is tried again.
 
 use std::collections::BTreeMap;
 

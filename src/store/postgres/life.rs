@@ -7,8 +7,8 @@ use crate::{
     ids::TenantId,
     model::{entity::Entity, pseudonym::PseudonymKey},
     store::{
-        Aged, Erased, Person, Retention, quotes,
-        stored::{KEPT_HOURS, PEOPLE},
+        Aged, Erased, Person, Retention, RunOutcome, quotes,
+        stored::{KEPT_HOURS, PEOPLE, name},
     },
 };
 
@@ -94,12 +94,27 @@ pub(super) async fn erase(transaction: &Transaction<'_>, tenant: &TenantId, pers
             erased.dead_letters += erase_staged_letters(transaction, tenant, address).await?;
         }
         Person::Record { connector_id, entity, source_id } => {
+            // Its row may be gone already, the texts of its activities are not.
+            erased.activities +=
+                empty_activities(transaction, tenant, connector_id.as_str(), *entity, source_id).await?;
             let values: query::Values<'_> = &[&tenant.as_str(), &connector_id.as_str(), &entity.table(), source_id];
             erased.dead_letters += query::execute(transaction, LETTERS, values).await?;
         }
     }
     letters::recount(transaction, tenant).await?;
+    end_runs(transaction, tenant).await?;
     Ok(erased)
+}
+
+/// Takes the leases of the tenant's runs: what they have fetched and not yet staged may be about the person.
+async fn end_runs(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<(), Fault> {
+    const END: &str = "UPDATE gtm.run SET finished_at = now(), outcome = $2, error = 'PersonErased', parked = NULL
+        WHERE tenant_id = $1 AND finished_at IS NULL";
+    const RELEASE: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, updated_at = clock_timestamp()
+        WHERE tenant_id = $1 AND epoch IS NOT NULL";
+    query::execute(transaction, END, &[&tenant.as_str(), &name(&RunOutcome::Failed)]).await?;
+    query::execute(transaction, RELEASE, &[&tenant.as_str()]).await?;
+    Ok(())
 }
 
 /// Deletes the tenant's dead letters of rows that quote the address: their payloads are compressed.
@@ -170,7 +185,7 @@ async fn empty_activities(
 ) -> Result<u64, Fault> {
     const EMPTY: &str = "UPDATE gtm.activity SET subject = NULL, body = NULL, custom = NULL
         WHERE tenant_id = $1 AND connector_id = $2
-            AND links @> jsonb_build_array(jsonb_build_object('entity', $3::text, 'sourceId', $4::text))";
+            AND (subject IS NOT NULL OR body IS NOT NULL OR custom IS NOT NULL) AND links @> jsonb_build_array(jsonb_build_object('entity', $3::text, 'sourceId', $4::text))";
     let values: query::Values<'_> = &[&tenant.as_str(), &connector, &entity.table(), &source_id];
     query::execute(transaction, EMPTY, values).await
 }

@@ -27,12 +27,13 @@ pub(super) async fn check_lease(
     leased.map(drop).ok_or(Fault::Store(Error::StaleRun { attempted }))
 }
 
-/// Live rows of a stream of the leased connector: `$1` tenant, `$2` connector, `$3` prefix.
+/// Live rows of a stream of the leased connector and its present account: `$1` tenant, `$2` connector, `$3` prefix.
 fn live_rows(entity: Entity) -> String {
     let table = entity.table();
     format!(
         "gtm.{table} AS r WHERE r.tenant_id = $1 AND r.connector_id = $2 AND r.deleted_at IS NULL
-         AND starts_with(r.source_id, $3)"
+         AND starts_with(r.source_id, $3) AND r.account_id = (
+             SELECT c.account_id FROM gtm.connector AS c WHERE c.tenant_id = $1 AND c.connector_id = $2)"
     )
 }
 

@@ -95,7 +95,9 @@ pub(super) fn apply(transaction: &Transaction<'_>, lease: &Lease, batches: &[Sta
         commit.write(change)?;
     }
     commit.note(&ids, &staged)?;
-    commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
+    if !commit.held.replays(&staged) {
+        commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
+    }
     Ok(recorded.before(commit.fence(&staged, ATTEMPTED)?))
 }
 

@@ -3,12 +3,16 @@
 use jiff::SignedDuration;
 use rusqlite::{Transaction, params};
 
-use super::{fault::Fault, letters, values::At};
+use super::{
+    fault::Fault,
+    letters,
+    values::{At, Name},
+};
 use crate::{
     ids::TenantId,
     model::{entity::Entity, pseudonym::PseudonymKey},
     store::{
-        Aged, Erased, Person, Retention, quotes,
+        Aged, Erased, Person, Retention, RunOutcome, quotes,
         stored::{KEPT_HOURS, PEOPLE},
     },
 };
@@ -91,11 +95,32 @@ pub(super) fn erase(transaction: &Transaction<'_>, tenant: &TenantId, person: &P
             execute(QUOTED, &[tenant_id, address])? + erase_staged_letters(transaction, tenant_id, address)?
         }
         Person::Record { connector_id, entity, source_id } => {
+            // Its row may be gone already, the texts of its activities are not.
+            erased.activities += empty_activities(transaction, tenant, connector_id.as_str(), *entity, source_id)?;
             execute(LETTERS, &[tenant_id, connector_id.as_str(), entity.table(), source_id])?
         }
     };
     letters::recount(transaction, tenant)?;
+    end_runs(transaction, tenant)?;
     Ok(erased)
+}
+
+/// Takes the leases of the tenant's runs: what they have fetched and not yet staged may be about the person.
+fn end_runs(transaction: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<()> {
+    let now = At::now();
+    transaction
+        .prepare_cached(
+            "UPDATE run SET finished_at = ?2, outcome = ?3, error = 'PersonErased', parked = NULL
+             WHERE tenant_id = ?1 AND finished_at IS NULL",
+        )?
+        .execute(params![tenant.as_str(), now, Name(RunOutcome::Failed)])?;
+    transaction
+        .prepare_cached(
+            "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, updated_at = ?2
+             WHERE tenant_id = ?1 AND epoch IS NOT NULL",
+        )?
+        .execute(params![tenant.as_str(), now])?;
+    Ok(())
 }
 
 /// Deletes the tenant's dead letters of rows that quote the address: their payloads are compressed.
@@ -165,7 +190,9 @@ fn empty_activities(
     let changed = transaction
         .prepare_cached(
             "UPDATE activity SET subject = NULL, body = NULL, custom = NULL
-             WHERE tenant_id = ?1 AND connector_id = ?2 AND EXISTS (SELECT 1 FROM json_each(links) AS l
+             WHERE tenant_id = ?1 AND connector_id = ?2
+                 AND (subject IS NOT NULL OR body IS NOT NULL OR custom IS NOT NULL)
+                 AND EXISTS (SELECT 1 FROM json_each(links) AS l
                  WHERE l.value ->> 'entity' = ?3 AND l.value ->> 'sourceId' = ?4)",
         )?
         .execute([tenant.as_str(), connector, entity.table(), source_id])?;
