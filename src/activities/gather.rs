@@ -228,7 +228,8 @@ impl<'a> Gathering<'a> {
         Ok(())
     }
 
-    /// More rows than are believed to be deleted without a confirmation (R6).
+    /// More rows than are believed to be deleted without a confirmation (R6). The record is read anew for each batch, so
+    /// a confirmation that comes while the load is at work counts.
     fn suspicious(&self, scope: SweepScope) -> Option<RefusedSweep> {
         let SweepScope { live, unseen } = scope;
         let record = &self.opened.record;

@@ -57,6 +57,7 @@ impl Held {
     }
 
     /// Whether the ids of a commit are kept for the load's sweep (R6): those of what it reads, not of what it reads back.
+    /// The load is the one from before the commit; `Staged::barrier` keeps a commit from holding both.
     pub(super) fn keeps_seen(&self) -> bool {
         self.load.as_ref().is_some_and(|load| load.full && !load.sweeping)
     }
