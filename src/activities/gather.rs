@@ -1,6 +1,6 @@
 //! Gathers one batch: whatever the load does next, until the batch is large enough. Dead letters that somebody wants
-//! replayed are read back first; then pages are fetched, across streams while they are small (R39); a full load goes on to
-//! read back what it did not see (R6), and where the load counts, the source is asked for its numbers.
+//! replayed are read back first; then pages are fetched, across streams while they are small (R39); then what was not seen of
+//! a stream that was read whole is read back (R6), and where the load counts, the source is asked for its numbers.
 
 use std::time::Duration;
 
@@ -204,7 +204,7 @@ impl<'a> Gathering<'a> {
         Ok(true)
     }
 
-    /// Reads back rows that the full load did not see: what the source still has lands, the rest becomes tombstones.
+    /// Reads back rows that the load did not see: what the source still has lands, the rest becomes tombstones.
     async fn sweep(&mut self, stream: &StreamLoad) -> Result<(), Stop> {
         let (store, lease, prefix) = (&self.activities.store, self.lease, stream.id_prefix.as_str());
         let after = self.load.token.as_ref().and_then(|token| token.as_str().map(str::to_owned));

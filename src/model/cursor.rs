@@ -33,7 +33,7 @@ pub struct Window {
 }
 
 /// A load of all streams in progress. It belongs to the connector, not to a run: any later run continues it (R16).
-/// It reads its streams one after the other; a full one then sweeps them (R6), and where it is to count, it counts them.
+/// It reads its streams one after the other, then sweeps those that it read whole (R6), and where it is to count, it counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Load {
@@ -65,6 +65,9 @@ pub struct Load {
     /// The lowest version number that a record of this load can have: what is older was there before it.
     #[serde(default)]
     pub first_observed: i64,
+    /// The connector's first load ever: every row is its own, so there is nothing to sweep.
+    #[serde(default)]
+    pub is_first: bool,
 }
 
 /// One stream of a load.
@@ -96,7 +99,7 @@ pub struct StreamLoad {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedSweep {
-    /// Rows that the full load did not see.
+    /// Rows that the load did not see.
     pub unseen: u64,
     /// Live rows of the stream.
     pub live: u64,
@@ -156,6 +159,7 @@ impl Load {
             counting: false,
             replayed_to: 0,
             first_observed: 0,
+            is_first: false,
         }
     }
 
@@ -176,14 +180,20 @@ impl Load {
         self.streams.get(self.current)
     }
 
-    /// Nothing more is to be read for the stream at work. After the last one a full load goes on to sweep those that did not fail.
+    /// The streams whose rows are to be compared with what the load saw: those that it reads whole and that did not fail.
+    /// An increment sweeps, too: a stream that could not be read for a while may have forgotten deletions of that time.
+    pub fn swept_streams(&self) -> impl Iterator<Item = &StreamLoad> {
+        self.streams.iter().filter(|stream| !self.is_first && stream.is_whole() && stream.failed.is_none())
+    }
+
+    /// Nothing more is to be read for the stream at work. After the last one the load goes on to sweep what it read whole.
     pub fn finish_stream(&mut self) {
         self.current += 1;
         self.token = None;
-        if self.current >= self.streams.len() && self.full && !self.sweeping {
+        if self.current >= self.streams.len() && !self.sweeping && self.swept_streams().next().is_some() {
             (self.sweeping, self.current) = (true, 0);
         }
-        while self.sweeping && self.stream().is_some_and(|stream| stream.failed.is_some()) {
+        while self.sweeping && self.stream().is_some_and(|stream| !stream.is_whole() || stream.failed.is_some()) {
             self.current += 1;
         }
     }
@@ -244,6 +254,12 @@ impl Load {
 }
 
 impl StreamLoad {
+    /// Whether all of its records are read, not only what changed lately.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.lower.is_none()
+    }
+
     fn of(stream: &Stream, lower: Option<Timestamp>) -> Self {
         Self {
             name: stream.name.to_owned(),
@@ -319,10 +335,26 @@ mod tests {
     }
 
     #[test]
-    fn an_incremental_load_sweeps_nothing_and_a_reread_leaves_the_cursor() {
-        let mut load = begin(&Cursor::default(), 3, false, "2026-11-22T12:00:00Z");
+    fn a_first_load_has_nothing_to_sweep() {
+        let mut load = Load { is_first: true, ..begin(&Cursor::default(), 0, true, "2026-11-22T12:00:00Z") };
         STREAMS.iter().for_each(|_| load.finish_stream());
-        assert_eq!(load.task(), None);
+        assert_eq!((load.task(), load.sweeping), (None, false));
+    }
+
+    #[test]
+    fn an_increment_sweeps_only_what_it_read_whole_and_a_reread_leaves_the_cursor() {
+        let stood = |names: &[&str]| Cursor {
+            streams: names.iter().map(|&name| (name.to_owned(), at("2026-11-22T11:00:00Z"))).collect(),
+        };
+        let mut load = begin(&stood(&["companies", "deals"]), 3, false, "2026-11-22T12:00:00Z");
+        STREAMS.iter().for_each(|_| load.finish_stream());
+        assert_eq!((load.task(), load.sweeping), (None, false));
+
+        let mut recovered = begin(&stood(&["companies"]), 3, false, "2026-11-22T12:00:00Z");
+        STREAMS.iter().for_each(|_| recovered.finish_stream());
+        assert!(matches!(recovered.task(), Some(Task::Sweep(stream)) if stream.name == "deals"), "{recovered:?}");
+        recovered.finish_stream();
+        assert_eq!(recovered.task(), None);
 
         let window = Window { from: at("2026-11-01T00:00:00Z"), to: at("2026-12-01T00:00:00Z") };
         let mut reread = Load::reread(window, 3, &STREAMS, at("2026-11-22T12:00:00Z"));

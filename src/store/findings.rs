@@ -36,11 +36,16 @@ impl Findings {
             let mismatches = if source == rows + dead_letters { 0 } else { before + 1 };
             self.counts.insert(stream.name.clone(), StreamCount { source, rows, dead_letters, mismatches });
         }
+        for stream in load.streams.iter().filter(|stream| stream.is_whole() && stream.failed.is_none()) {
+            match stream.refused_sweep {
+                Some(refused) => self.refused_sweeps.insert(stream.name.clone(), refused),
+                None => self.refused_sweeps.remove(&stream.name),
+            };
+        }
         if load.full {
-            let refused =
-                |stream: &crate::model::cursor::StreamLoad| Some((stream.name.clone(), stream.refused_sweep?));
-            self.refused_sweeps = load.streams.iter().filter_map(refused).collect();
-            self.counts.retain(|name, _| load.streams.iter().any(|stream| &stream.name == name));
+            let read = |name: &String| load.streams.iter().any(|stream| &stream.name == name);
+            self.refused_sweeps.retain(|name, _| read(name));
+            self.counts.retain(|name, _| read(name));
         }
         self
     }
@@ -56,7 +61,7 @@ mod tests {
     };
 
     #[test]
-    fn a_count_that_agrees_ends_a_row_of_mismatches_and_a_full_load_replaces_refused_sweeps() {
+    fn a_count_that_agrees_ends_a_row_of_mismatches_and_what_is_read_whole_replaces_its_refused_sweep() {
         let contacts = [Stream { name: "contacts", entity: Entity::Contact, id_prefix: "" }];
         let now = Timestamp::UNIX_EPOCH;
         let mut load = Load::begin(&Cursor::default(), 0, true, &contacts, now);
@@ -72,7 +77,16 @@ mod tests {
         let agreed = twice.after(&load, &held(9, 1), now);
         assert_eq!((agreed.counts["contacts"].mismatches, agreed.refused_sweeps.len()), (0, 0));
 
-        let incremental = Load::begin(&Cursor::default(), 1, false, &contacts, now);
-        assert_eq!(agreed.clone().after(&incremental, &BTreeMap::new(), now), agreed);
+        let stood = Cursor { streams: [("contacts".to_owned(), now)].into() };
+        let refused = RefusedSweep { unseen: 5, live: 9 };
+        let before = Findings { refused_sweeps: [("contacts".to_owned(), refused)].into(), ..agreed };
+        let increment = Load::begin(&stood, 1, false, &contacts, now);
+        assert_eq!(before.clone().after(&increment, &BTreeMap::new(), now), before, "it does not sweep");
+        load.streams[0].failed = Some("403".to_owned());
+        load.counting = false;
+        load.streams[0].counted = None;
+        assert_eq!(before.clone().after(&load, &BTreeMap::new(), now), before, "nor does a full load what it cannot read");
+        let recovered = Load::begin(&Cursor::default(), 1, false, &contacts, now);
+        assert!(before.after(&recovered, &BTreeMap::new(), now).refused_sweeps.is_empty(), "it reads it whole");
     }
 }

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Applied, Error, Findings, RunEnd, RunOutcome, RunSummary, SyncState, findings, incoming::StagedRow};
+use super::{
+    Applied, Error, Findings, RunEnd, RunOutcome, RunSummary, SyncState, findings, incoming::StagedRow,
+    record_ids::RecordId,
+};
 use crate::{
     contract::{activities::StagedRef, workflows::SyncStats},
     model::{
         config::ConnectorConfig,
         cursor::{Cursor, Load},
+        entity::Entity,
     },
 };
 
@@ -56,10 +60,15 @@ impl Held {
         }
     }
 
-    /// Whether the ids of a commit are kept for the load's sweep (R6): those of what it reads, not of what it reads back.
-    /// The load is the one from before the commit; `Staged::barrier` keeps a commit from holding both.
-    pub(super) fn keeps_seen(&self) -> bool {
-        self.load.as_ref().is_some_and(|load| load.full && !load.sweeping)
+    /// Of a commit's ids those that are kept for the load's sweep (R6): of what it reads, not of what it reads back, and
+    /// only of streams that it will sweep. The load is the one from before the commit; `Staged::barrier` keeps a commit
+    /// from holding both.
+    pub(super) fn seen<'i>(&self, entity: Entity, ids: &'i [RecordId<'_>]) -> Vec<&'i str> {
+        let Some(load) = self.load.as_ref().filter(|load| !load.sweeping) else { return Vec::new() };
+        let swept = load.swept_streams().filter(|stream| stream.entity == entity);
+        let prefixes: Vec<_> = swept.map(|stream| stream.id_prefix.as_str()).collect();
+        let ids = ids.iter().map(|id| &*id.source_id);
+        ids.filter(|id| prefixes.iter().any(|prefix| id.starts_with(prefix))).collect()
     }
 
     /// Whether these batches hold dead letters that were read back: their share of rejected records says nothing of the source.

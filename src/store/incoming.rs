@@ -37,10 +37,13 @@ pub(super) fn observed_seq(run_no: i64, seq: i64, position: usize) -> i64 {
     (run_no << 40) | ((seq & 0xF_FFFF) << 20) | (position & 0xF_FFFF)
 }
 
-/// The lowest version number of a run.
-pub(super) fn first_observed(run_no: i64) -> i64 {
-    observed_seq(run_no, 0, 0)
+/// A load as it begins in this run: what is older than its first number was there before it.
+pub(super) fn begun(load: &Load, run_no: i64) -> Load {
+    Load { first_observed: observed_seq(run_no, 0, 0), is_first: run_no == FIRST_RUN, ..load.clone() }
 }
+
+/// Number of a connector's first run.
+const FIRST_RUN: i64 = 1;
 
 /// A row or tombstone with its version and the batch of the call that it came in.
 #[derive(Debug)]
@@ -119,6 +122,14 @@ pub(super) enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
+    /// Ordered half of its version.
+    pub(super) fn observed_seq(&self) -> i64 {
+        match self {
+            Self::Change(change) => change.observed_seq,
+            Self::DeadLetter(letter) => letter.observed_seq,
+        }
+    }
+
     /// Entity and id of the record, where they could be read.
     pub(super) fn record(&self) -> Option<(Entity, Cow<'a, str>)> {
         match self {

@@ -157,7 +157,8 @@ pub trait Store: TokenStore + Send + Sync {
     /// Applies staged batches in order as one fenced commit: rows and tombstones by version and hash, rejections into
     /// dead letters with one entry a batch, counts, position; deletes the staged batches. Rows that the database refuses
     /// are isolated and become dead letters too, so that the good ones land. Older dead letters of the batches' records
-    /// are resolved: the record has landed, or a newer letter stands for it. A full load's ids are kept for its sweep.
+    /// are resolved: the record has landed, or a newer letter stands for it. Ids of streams
+    /// that the load reads whole are kept for its sweep.
     ///
     /// # Errors
     /// `StaleRun` (fence, or a staged batch that is missing and not recorded as applied), `Stopped`, `TooManyRejected`
@@ -206,7 +207,7 @@ pub trait Store: TokenStore + Send + Sync {
     /// `StaleRun` when the lease is another's.
     async fn replays(&self, lease: &Lease, after: i64, limit: usize) -> Result<Vec<Replay>, Error>;
 
-    /// Begins the sweep of a stream that the full load has read whole and whose batches are all applied: notes which of
+    /// Begins the sweep of a stream that the load has read whole and whose batches are all applied: notes which of
     /// its live rows the load did not see (R6).
     ///
     /// # Errors

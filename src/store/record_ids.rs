@@ -11,26 +11,35 @@ const SEPARATOR: char = '\0';
 /// zstd level: as for staged batches (docs/facts.md, Store).
 const ZSTD_LEVEL: i32 = -1;
 
-/// The ids of a commit's records, rejected ones included.
+/// A record of a commit.
+#[derive(Debug)]
+pub(super) struct RecordId<'a> {
+    /// The vendor's id.
+    pub(super) source_id: Cow<'a, str>,
+    /// Ordered half of its version.
+    pub(super) observed_seq: i64,
+}
+
+/// The ids of a commit's records, rejected ones included, in the commit's order.
 #[derive(Debug, Default)]
 pub(super) struct RecordIds<'a> {
-    by_entity: BTreeMap<Entity, Vec<Cow<'a, str>>>,
+    by_entity: BTreeMap<Entity, Vec<RecordId<'a>>>,
 }
 
 impl<'a> RecordIds<'a> {
     /// Notes one.
-    pub(super) fn add(&mut self, entity: Entity, source_id: Cow<'a, str>) {
-        self.by_entity.entry(entity).or_default().push(source_id);
+    pub(super) fn add(&mut self, entity: Entity, source_id: Cow<'a, str>, observed_seq: i64) {
+        self.by_entity.entry(entity).or_default().push(RecordId { source_id, observed_seq });
     }
 
     /// Entity and ids.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Entity, &[Cow<'a, str>])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Entity, &[RecordId<'a>])> {
         self.by_entity.iter().map(|(&entity, ids)| (entity, ids.as_slice()))
     }
 }
 
 /// Packs ids into the bytes of one `seen_batch` row.
-pub(super) fn pack(ids: &[Cow<'_, str>]) -> Vec<u8> {
+pub(super) fn pack(ids: &[&str]) -> Vec<u8> {
     let mut joined = String::with_capacity(ids.iter().map(|id| id.len() + 1).sum());
     for id in ids {
         joined.push_str(id);
@@ -63,7 +72,7 @@ mod tests {
 
     #[test]
     fn packed_ids_are_read_back_and_damaged_ones_are_an_error() {
-        let ids = ["1", "call:22", "ü\n"].map(Cow::Borrowed);
+        let ids = ["1", "call:22", "ü\n"];
         let packed = Packed::open(&pack(&ids)).expect("own form");
         assert_eq!(packed.ids().collect::<Vec<_>>(), ids);
         assert_eq!(Packed::open(&pack(&[])).expect("own form").ids().count(), 0);

@@ -189,7 +189,7 @@ pub struct Replay {
     pub source_id: String,
 }
 
-/// What a full load's sweep of one stream is about.
+/// What a load's sweep of one stream is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SweepScope {
     /// Live rows of the stream.
@@ -208,7 +208,7 @@ pub struct Findings {
     /// By stream, what it counted and what is here.
     #[serde(default)]
     pub counts: BTreeMap<String, StreamCount>,
-    /// By stream, sweeps that the last full load did not dare (R6).
+    /// By stream, sweeps that the last load which read it whole did not dare (R6).
     #[serde(default)]
     pub refused_sweeps: BTreeMap<String, RefusedSweep>,
 }

@@ -234,6 +234,7 @@ conformance! {
     sweeps {
         a_sweep_finds_exactly_the_live_rows_that_the_load_did_not_see
         streams_that_share_a_table_are_swept_apart
+        an_increment_keeps_the_ids_of_streams_that_it_reads_whole_and_of_no_other
         rows_of_a_former_account_are_neither_swept_nor_counted
         candidates_are_paged_by_id_and_noted_anew_each_time
         a_sweep_of_a_lost_lease_is_refused

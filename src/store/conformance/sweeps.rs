@@ -1,15 +1,15 @@
-//! A full load's end: what it saw and did not see (R6), what was counted, and what it leaves behind.
+//! A load's end: what it saw and did not see (R6), what was counted, and what it leaves behind.
 
 use gtm_sync::{
     model::{
-        cursor::{Count, Load, RefusedSweep},
+        cursor::{Count, Cursor, Load, RefusedSweep, Task},
         entity::Entity,
     },
     store::{Error, LeaseRequest, RunEnd, StreamCount, SweepScope, Verb},
 };
 
 use super::world::{
-    CALLS, CONTACTS, World, activity, at_end, batch, contact, increment, load, load_at, poison, rejected, request,
+    CALLS, CONTACTS, World, activity, at, at_end, batch, contact, increment, load, load_at, poison, rejected, request,
     tombstone,
 };
 
@@ -69,6 +69,24 @@ pub(crate) async fn streams_that_share_a_table_are_swept_apart(world: &World) {
     }
 }
 
+pub(crate) async fn an_increment_keeps_the_ids_of_streams_that_it_reads_whole_and_of_no_other(world: &World) {
+    world.projected().await;
+    let rows = [contact("1", OLD, "here"), contact("2", OLD, "gone"), activity("call:1", "1", "text")];
+    world.run("run-1", load(), batch(&rows, &[])).await;
+    let cursor = Cursor { streams: [(CALLS.name.to_owned(), at("2026-11-22T11:00:00Z"))].into() };
+    let recovering = Load::begin(&cursor, 1, false, &[CALLS, CONTACTS], at("2026-11-22T12:00:00Z"));
+    let granted = world.begin("run-2", recovering.clone()).await;
+    let served = [contact("1", OLD, "here"), activity("call:2", "1", "text")];
+    let mut swept = recovering;
+    [CALLS, CONTACTS].iter().for_each(|_| swept.finish_stream());
+    assert!(matches!(swept.task(), Some(Task::Sweep(stream)) if stream.name == CONTACTS.name), "{swept:?}");
+    world.commit(&granted.lease, granted.next_seq, swept, batch(&served, &[])).await;
+    assert_eq!(world.count("seen_batch").await, 1, "of contacts alone");
+    let scope = world.store.begin_sweep(&granted.lease, Entity::Contact, "").await;
+    assert_eq!(scope, Ok(SweepScope { live: 2, unseen: 1 }));
+    assert_eq!(unseen(world, &granted.lease).await, ["2"]);
+}
+
 pub(crate) async fn rows_of_a_former_account_are_neither_swept_nor_counted(world: &World) {
     world.projected().await;
     world.run("run-1", load(), batch(&[contact("1", OLD, "here"), contact("2", OLD, "here")], &[])).await;
@@ -113,11 +131,16 @@ pub(crate) async fn a_sweep_of_a_lost_lease_is_refused(world: &World) {
 
 pub(crate) async fn a_load_in_progress_keeps_its_notes_over_runs_and_a_new_one_forgets_them(world: &World) {
     world.projected().await;
+    let only = world.begin("run-0", load()).await;
+    world.commit(&only.lease, 0, at_end(load()), batch(&[contact("0", OLD, "a")], &[])).await;
+    assert_eq!(world.count("seen_batch").await, 0, "a connector's first load has nothing to sweep");
+    world.store.finish_run(&only.lease, &RunEnd::Complete).await.expect("finishes");
+    world.probe.execute("DELETE FROM contact").await;
     let first = world.begin("run-1", load()).await;
-    world.commit(&first.lease, 0, load_at(1), batch(&[contact("1", OLD, "a")], &[])).await;
+    world.commit(&first.lease, 1, load_at(1), batch(&[contact("1", OLD, "a")], &[])).await;
     let second = world.store.take_lease(&request("run-2", Some(&first.lease.epoch))).await.expect("takes over");
     assert_eq!(world.count("seen_batch").await, 1, "the same load");
-    world.commit(&second.lease, 1, read(load()), batch(&[contact("2", OLD, "b")], &[])).await;
+    world.commit(&second.lease, 2, read(load()), batch(&[contact("2", OLD, "b")], &[])).await;
     world.probe.execute("UPDATE contact SET source_id = '3' WHERE source_id = '2'").await;
     let scope = world.store.begin_sweep(&second.lease, Entity::Contact, "").await;
     assert_eq!(scope, Ok(SweepScope { live: 2, unseen: 1 }), "seen by either run is seen");

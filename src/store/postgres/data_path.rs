@@ -115,7 +115,7 @@ pub(super) async fn dead_letter(
     let letters = whole_batch(&opened, &staged[0], lease.run_no);
     let mut ids = RecordIds::default();
     for letter in &letters {
-        letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, id));
+        letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, id, letter.observed_seq));
     }
     commit.note(&ids, &staged).await?;
     commit.keep(&letters).await?;
@@ -184,7 +184,7 @@ struct Sorted<'b> {
     buffers: Vec<CopyBuffer<'b>>,
     /// Rejected ones.
     letters: Vec<DeadLetter<'b>>,
-    /// Everybody's ids, where somebody asks for them.
+    /// Everybody's ids.
     ids: RecordIds<'b>,
 }
 
@@ -243,13 +243,12 @@ impl<'a> Commit<'a> {
     /// Counts every record and sorts it into the buffer of its entity or among the dead letters.
     async fn sort<'b>(&mut self, incoming: &'b Incoming) -> Result<Sorted<'b>, Fault> {
         let (mut buffers, mut letters, mut ids) = (BTreeMap::new(), Vec::new(), RecordIds::default());
-        let wants_ids = self.held.keeps_seen() || self.held.dead_letters > 0;
         for (count, item) in (1_usize..).zip(incoming.records()) {
             if count.is_multiple_of(RECORDS_A_TURN) {
                 tokio::task::yield_now().await;
             }
             let item = item?;
-            item.record().filter(|_| wants_ids).into_iter().for_each(|(entity, id)| ids.add(entity, id));
+            item.record().into_iter().for_each(|(entity, id)| ids.add(entity, id, item.observed_seq()));
             match item {
                 Item::Change(change) => {
                     self.tally.record(change.batch);
@@ -275,13 +274,15 @@ impl<'a> Commit<'a> {
         let [tenant, connector, _] = lease_key(self.lease);
         let first = staged.first().map_or(0, |row| row.seq);
         for (entity, some) in ids.iter() {
-            if self.held.keeps_seen() {
-                let packed = record_ids::pack(some);
+            let seen = self.held.seen(entity, some);
+            if !seen.is_empty() {
+                let packed = record_ids::pack(&seen);
                 query::execute(self.transaction, SEEN, &[&tenant, &connector, &first, &entity.table(), &packed])
                     .await?;
             }
             if self.held.dead_letters > 0 {
                 let older_than = observed_seq(self.lease.run_no, first, 0);
+                let some: Vec<_> = some.iter().map(|record| &*record.source_id).collect();
                 let values: query::Values<'_> =
                     &[&tenant, &connector, &entity.table(), &some, &older_than, &self.held.account_id];
                 let resolved = query::execute(self.transaction, RESOLVE, values).await?;

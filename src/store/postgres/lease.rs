@@ -18,7 +18,7 @@ use crate::{
     store::{
         Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary,
         held::Held,
-        incoming::first_observed,
+        incoming::begun,
         projection::keep_account,
         stored::{KEPT_HOURS, name},
     },
@@ -232,7 +232,7 @@ async fn write_state(
             load = CASE WHEN $8 THEN $9 ELSE coalesce(load, $9) END, updated_at = clock_timestamp()
         WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3 AND next_seq = $10
             AND epoch IS NOT DISTINCT FROM $11";
-    let load = Load { first_observed: first_observed(lease.run_no), ..request.load.clone() };
+    let load = begun(&request.load, lease.run_no);
     let values: query::Values<'_> = &[
         &request.tenant_id.as_str(),
         &request.connector_id.as_str(),

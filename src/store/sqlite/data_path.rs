@@ -76,12 +76,11 @@ pub(super) fn apply(transaction: &Transaction<'_>, lease: &Lease, batches: &[Sta
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED)?;
     let incoming = Incoming::open(lease.run_no, &staged)?;
     let mut commit = Commit::new(transaction, lease, held, &staged);
-    let wants_ids = commit.held.keeps_seen() || commit.held.dead_letters > 0;
     let (mut tombstones, mut ids) = (Vec::new(), RecordIds::default());
     // Tombstones last: one that came before an older version of its record must not cost that version's values.
     for item in incoming.records() {
         let item = item?;
-        item.record().filter(|_| wants_ids).into_iter().for_each(|(entity, id)| ids.add(entity, id));
+        item.record().into_iter().for_each(|(entity, id)| ids.add(entity, id, item.observed_seq()));
         match item {
             Item::Change(change) if change.is_tombstone() => tombstones.push(change),
             Item::Change(change) => commit.write(change)?,
@@ -120,7 +119,8 @@ pub(super) fn dead_letter(
     let mut commit = Commit::new(transaction, lease, held, &staged);
     let mut ids = RecordIds::default();
     for letter in whole_batch(&opened, &staged[0], lease.run_no) {
-        letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, Cow::Owned(id.into_owned())));
+        let seq = letter.observed_seq;
+        letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, Cow::Owned(id.into_owned()), seq));
         commit.keep(&letter)?;
     }
     commit.note(&ids, &staged)?;
@@ -253,15 +253,17 @@ impl<'a> Commit<'a> {
                  AND observed_seq < ?5 AND account_id = ?6",
         )?;
         for (entity, some) in ids.iter() {
-            if self.held.keeps_seen() {
+            let seen = self.held.seen(entity, some);
+            if !seen.is_empty() {
                 self.transaction
                     .prepare_cached(
                         "INSERT OR IGNORE INTO seen_batch (tenant_id, connector_id, seq, entity, ids)
                          VALUES (?1, ?2, ?3, ?4, ?5)",
                     )?
-                    .execute(params![tenant, connector, first, entity.table(), record_ids::pack(some)])?;
+                    .execute(params![tenant, connector, first, entity.table(), record_ids::pack(&seen)])?;
             }
-            for id in some.iter().filter(|_| self.held.dead_letters > 0) {
+            for record in some.iter().filter(|_| self.held.dead_letters > 0) {
+                let id = &record.source_id;
                 let values = params![tenant, connector, entity.table(), id, older_than, self.held.account_id];
                 self.letters -= i64::try_from(resolve.execute(values)?).unwrap_or(i64::MAX);
             }

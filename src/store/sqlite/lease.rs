@@ -18,7 +18,7 @@ use crate::{
     model::cursor::{Cursor, Load},
     store::{
         DesiredState, Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary, held::Held,
-        incoming::first_observed, projection::keep_account, stored::KEPT_HOURS,
+        incoming::begun, projection::keep_account, stored::KEPT_HOURS,
     },
 };
 
@@ -184,7 +184,7 @@ const TAKE: &str =
     RETURNING next_seq";
 
 fn write_state(transaction: &Transaction<'_>, request: &LeaseRequest, lease: &Lease, now: At) -> rusqlite::Result<i64> {
-    let load = Load { first_observed: first_observed(lease.run_no), ..request.load.clone() };
+    let load = begun(&request.load, lease.run_no);
     let values = params![
         request.tenant_id.as_str(),
         request.connector_id.as_str(),

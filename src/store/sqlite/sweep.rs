@@ -1,5 +1,5 @@
-//! A full load's end: which live rows it did not see (R6), what is here of the streams that the source counted, and what
-//! of the load's own notes is forgotten.
+//! A load's end: which live rows it did not see (R6), what is here of the streams that the source counted, and what of the
+//! load's own notes is forgotten.
 
 use std::collections::BTreeMap;
 

@@ -109,7 +109,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS gtm.budget (
     PRIMARY KEY (system, account_id, class)
 );
 
--- Which ids the full load in progress has seen, a row for each commit and entity (R6): never a mark on the rows themselves.
+-- Which ids the load in progress has seen of streams that it reads whole, a row for each commit and entity (R6): never a mark on the rows themselves.
 CREATE TABLE IF NOT EXISTS gtm.seen_batch (
     tenant_id text NOT NULL,
     connector_id text NOT NULL,
@@ -121,7 +121,7 @@ CREATE TABLE IF NOT EXISTS gtm.seen_batch (
 -- Ids are compressed already (R38).
 ALTER TABLE gtm.seen_batch ALTER COLUMN ids SET STORAGE EXTERNAL;
 
--- Live rows that the full load in progress did not see; read back by id before any is tombstoned (R6).
+-- Live rows that the load in progress did not see; read back by id before any is tombstoned (R6).
 CREATE TABLE IF NOT EXISTS gtm.sweep_candidate (
     tenant_id text NOT NULL,
     connector_id text NOT NULL,

@@ -106,7 +106,7 @@ CREATE TABLE IF NOT EXISTS budget (
     PRIMARY KEY (system, account_id, class)
 ) STRICT, WITHOUT ROWID;
 
--- Which ids the full load in progress has seen, a row for each commit and entity (R6): never a mark on the rows themselves.
+-- Which ids the load in progress has seen of streams that it reads whole, a row for each commit and entity (R6): never a mark on the rows themselves.
 CREATE TABLE IF NOT EXISTS seen_batch (
     tenant_id TEXT NOT NULL,
     connector_id TEXT NOT NULL,
@@ -116,7 +116,7 @@ CREATE TABLE IF NOT EXISTS seen_batch (
     PRIMARY KEY (tenant_id, connector_id, seq, entity)
 ) STRICT;
 
--- Live rows that the full load in progress did not see; read back by id before any is tombstoned (R6).
+-- Live rows that the load in progress did not see; read back by id before any is tombstoned (R6).
 CREATE TABLE IF NOT EXISTS sweep_candidate (
     tenant_id TEXT NOT NULL,
     connector_id TEXT NOT NULL,
