@@ -144,7 +144,7 @@ pub trait Source: Send + Sync {
 
     /// Reads records back by their canonical `source_id`. Each id ends as exactly what `fetch` would push for it (row or
     /// rejection), as a tombstone when the source says that it is deleted, or, when the source does not know it at all
-    /// (nor could), as a tombstone of the source's present time. A record merged into another brings that one along.
+    /// (nor could), as a tombstone of the source's present time without a time of change. A record merged into another brings that one along.
     /// Nothing is pushed when it fails.
     ///
     /// # Errors

@@ -37,7 +37,8 @@ pub struct Row<'a> {
     pub source_id: Cow<'a, str>,
     /// When the vendor says it was created.
     pub source_created_at: Option<Timestamp>,
-    /// When the vendor says it last changed; the first half of the row's version (R9).
+    /// When the vendor says it last changed; the first half of the row's version (R9). A tombstone without it is of a record
+    /// that the source does not know: it has the time of the row that it deletes, and so is newer by being observed later.
     pub source_updated_at: Option<Timestamp>,
     /// Set on a tombstone; its cells are all `Null`, and the store keeps the last known values.
     pub deleted_at: Option<Timestamp>,

@@ -48,7 +48,7 @@ const FIRST_RUN: i64 = 1;
 /// A row or tombstone with its version and the batch of the call that it came in.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
-    /// The row; a tombstone without a time of change has that of its deletion, so that it is newer than what it deletes.
+    /// The row.
     pub(super) row: Row<'a>,
     /// Hash of its content.
     pub(super) hash: [u8; 16],
@@ -186,10 +186,7 @@ const UNREADABLE: Error = Error::Unreadable { what: "staged batch" };
 
 fn item(record: Record<'_>, batch: usize, observed_seq: i64) -> Item<'_> {
     match record {
-        Record::Row(mut row, hash) => {
-            row.source_updated_at = row.source_updated_at.or(row.deleted_at);
-            Item::Change(Change { row, hash, observed_seq, batch })
-        }
+        Record::Row(row, hash) => Item::Change(Change { row, hash, observed_seq, batch }),
         Record::Rejected(rejected) => Item::DeadLetter(from_rejected(rejected, batch, observed_seq)),
     }
 }

@@ -192,6 +192,8 @@ conformance! {
         a_changed_row_keeps_its_canonical_id_and_first_sight
         a_tombstone_keeps_the_last_values_and_a_newer_row_brings_the_record_back
         a_tombstone_of_an_unknown_id_stands_alone
+        a_record_that_the_source_did_not_know_comes_back_as_it_was
+        within_one_call_what_was_observed_last_says_whether_an_unknown_record_is_back
         within_one_call_the_greatest_version_of_a_key_wins
         a_row_of_another_account_gives_way_to_the_one_observed_later
     }

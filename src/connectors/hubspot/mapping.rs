@@ -308,13 +308,13 @@ pub(super) fn reject(
     });
 }
 
-/// The tombstone of an id that the source does not know.
+/// The tombstone of an id that the source does not know: it tells no time of change, and must not outlive the record's return.
 pub(super) fn unknown(entity: Entity, source_id: &str, at: Timestamp) -> Row<'_> {
     Row {
         entity,
         source_id: source_id.into(),
         source_created_at: None,
-        source_updated_at: Some(at),
+        source_updated_at: None,
         deleted_at: Some(at),
         merged_into_source_id: None,
         cells: Vec::new(),

@@ -46,8 +46,7 @@ impl HubSpot {
         Ok(())
     }
 
-    /// Live records first, then the archive for what is not among them; what neither knows is gone for good, as of the
-    /// first answer: one that was restored before the second is newer than its tombstone.
+    /// Live records first, then the archive for what is not among them; what neither knows is gone, as of the first answer.
     async fn read_chunk(&self, plan: &Plan, ids: &[&str], into: &mut PageWriter<'_>) -> Result<(), Error> {
         let mut missing: BTreeSet<String> = ids.iter().filter_map(|id| plan.vendor_id(id)).map(str::to_owned).collect();
         let malformed = ids.iter().filter(|id| plan.vendor_id(id).is_none());
@@ -88,7 +87,6 @@ impl HubSpot {
 
     /// Owners are few and listed whole, active and deactivated.
     pub(super) async fn read_owners(&self, ids: &[String], into: &mut PageWriter<'_>) -> Result<(), Error> {
-        // From before the lists: an owner made while they are read is newer than its tombstone.
         let at = self.account().await?.clock;
         let mut missing = distinct(ids);
         let mut position = Some(Position::List { after: None });

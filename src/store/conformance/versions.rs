@@ -59,7 +59,52 @@ pub(crate) async fn a_tombstone_keeps_the_last_values_and_a_newer_row_brings_the
     world.write(&lease, 4, &[tombstone("1", OLD, "2026-01-02T00:00:00Z")]).await;
     assert_eq!(world.contact("1", "deleted_at").await, None, "nor does an older tombstone delete it");
     world.write(&lease, 5, &[tombstone("1", None, "2026-03-01T00:00:00Z")]).await;
-    assert!(world.contact("1", "deleted_at").await.is_some(), "without a time of change, the deletion's counts");
+    assert!(world.contact("1", "deleted_at").await.is_some(), "without a time of change, the one observed later counts");
+}
+
+pub(crate) async fn a_record_that_the_source_did_not_know_comes_back_as_it_was(world: &World) {
+    world.projected().await;
+    let lease = world.lease("run-1").await.lease;
+    let unknown = |id| tombstone(id, None, "2026-11-22T12:00:00Z");
+    world.write(&lease, 0, &[contact("1", OLD, "hidden"), contact("2", NEW, "hidden"), unknown("3")]).await;
+    world.write(&lease, 1, &[unknown("1"), unknown("2")]).await;
+    for (id, time) in [("1", OLD), ("2", NEW)] {
+        assert!(world.contact(id, "deleted_at").await.is_some());
+        let kept = world.contact(id, "source_updated_at").await.expect("the row's own time");
+        assert_eq!(kept[..10], time.expect("a time")[..10]);
+    }
+    // Shown again, changed before anybody looked for them; the second in a version from before the one that was here.
+    let back = [contact("1", OLD, "hidden"), contact("2", OLD, "older"), contact("3", OLD, "never seen before")];
+    world.write(&lease, 2, &back).await;
+    assert_eq!(world.contact("1", "deleted_at").await, None);
+    assert_eq!(world.contact("1", "email").await.as_deref(), Some("hidden"));
+    assert!(world.contact("2", "deleted_at").await.is_some(), "older never overwrites newer");
+    assert_eq!(world.contact("3", "deleted_at").await, None);
+    assert_eq!(world.contact("3", "email").await.as_deref(), Some("never seen before"));
+}
+
+pub(crate) async fn within_one_call_what_was_observed_last_says_whether_an_unknown_record_is_back(world: &World) {
+    world.projected().await;
+    let lease = world.lease("run-1").await.lease;
+    let unknown = |id| tombstone(id, None, "2026-11-22T12:00:00Z");
+    let archived = |id| tombstone(id, OLD, "2026-01-01T00:00:00Z");
+    world.write(&lease, 0, &[contact("3", NEW, "c")]).await;
+    let rows = [
+        contact("1", NEW, "then unknown"),
+        unknown("1"),
+        unknown("2"),
+        contact("2", NEW, "then back"),
+        archived("3"),
+        unknown("3"),
+        unknown("4"),
+        tombstone("4", NEW, "2026-02-01T00:00:00Z"),
+    ];
+    world.write(&lease, 1, &rows).await;
+    for (id, deleted) in [("1", true), ("2", false), ("3", true), ("4", true)] {
+        assert_eq!(world.contact(id, "deleted_at").await.is_some(), deleted, "{id}");
+        let time = world.contact(id, "source_updated_at").await.expect("a time");
+        assert_eq!(time[..10], NEW.expect("a time")[..10], "{id}");
+    }
 }
 
 pub(crate) async fn a_tombstone_of_an_unknown_id_stands_alone(world: &World) {

@@ -33,10 +33,17 @@ const fn most_columns() -> usize {
 
 struct Statements {
     copy: String,
-    live: String,
-    live_repeated: String,
-    tombstones: String,
-    tombstones_repeated: String,
+    live: Merge,
+    deleted: Merge,
+    unknown: Merge,
+}
+
+/// One kind of rows.
+struct Merge {
+    /// Where every key stands once in the call.
+    once: String,
+    /// Where one may stand more often.
+    repeated: String,
 }
 
 struct Sql {
@@ -51,10 +58,9 @@ static SQL: LazyLock<Sql> = LazyLock::new(|| {
     let incoming = format!("pg_temp.gtm_incoming_{MOST_COLUMNS}");
     let entities = Entity::ALL.map(|entity| Statements {
         copy: copy(&incoming, entity),
-        live: live(&incoming, entity),
-        live_repeated: live(&latest(&incoming, entity, "IS NULL"), entity),
-        tombstones: tombstones(&incoming, entity),
-        tombstones_repeated: tombstones(&latest(&incoming, entity, "IS NOT NULL"), entity),
+        live: kind(&incoming, entity, LIVE, live),
+        deleted: kind(&incoming, entity, DELETED, tombstones),
+        unknown: kind(&incoming, entity, UNKNOWN, tombstones),
     });
     Sql { prepare: prepare(&incoming), again: format!("SAVEPOINT rows; TRUNCATE {incoming}"), entities }
 });
@@ -78,13 +84,23 @@ fn copy(incoming: &str, entity: Entity) -> String {
     format!("COPY {incoming} ({ENVELOPE}{cells}) FROM STDIN")
 }
 
-/// The greatest version of each key, for the calls in which a key stands more than once.
-fn latest(incoming: &str, entity: Entity, deleted: &str) -> String {
-    let code = entity as u8;
-    format!(
-        "(SELECT DISTINCT ON (source_id) * FROM {incoming} WHERE entity = {code} AND deleted_at {deleted}
-          ORDER BY source_id, source_updated_at DESC NULLS LAST, observed_seq DESC)"
-    )
+/// Rows of records that are there.
+const LIVE: &str = "deleted_at IS NULL";
+/// Tombstones with the time of the deletion's change.
+const DELETED: &str = "deleted_at IS NOT NULL AND source_updated_at IS NOT NULL";
+/// Tombstones of records that the source does not know.
+const UNKNOWN: &str = "deleted_at IS NOT NULL AND source_updated_at IS NULL";
+
+/// The rows of one kind; of a key that stands more than once the greatest version.
+fn kind(incoming: &str, entity: Entity, condition: &str, merge: fn(&str, Entity) -> String) -> Merge {
+    let of_kind = format!("{incoming} WHERE entity = {} AND {condition}", entity as u8);
+    let latest = format!(
+        "SELECT DISTINCT ON (source_id) * FROM {of_kind} ORDER BY source_id, source_updated_at DESC NULLS LAST, observed_seq DESC"
+    );
+    Merge {
+        once: merge(&format!("(SELECT * FROM {of_kind})"), entity),
+        repeated: merge(&format!("({latest})"), entity),
+    }
 }
 
 fn typed(place: usize, column: &Column) -> String {
@@ -100,11 +116,11 @@ fn typed(place: usize, column: &Column) -> String {
     format!("s.c{place}{cast}")
 }
 
-/// `stored` is older than `new`: no time of change is older than any.
-fn older(stored: &str, new: &str) -> String {
+/// `stored` is older than `new`, which has this time of change: none is older than any.
+fn older(stored: &str, new: &str, new_time: &str) -> String {
     format!(
         "(coalesce({stored}.source_updated_at, '-infinity'), {stored}.observed_seq)
-         < (coalesce({new}.source_updated_at, '-infinity'), {new}.observed_seq)"
+         < (coalesce({new_time}, '-infinity'), {new}.observed_seq)"
     )
 }
 
@@ -113,7 +129,7 @@ fn supersedes(stored: &str, new: &str) -> String {
     format!(
         "CASE WHEN {stored}.account_id = $4 THEN {stored}.payload_hash <> {new}.payload_hash AND {}
          ELSE {stored}.observed_seq < {new}.observed_seq END",
-        older(stored, new)
+        older(stored, new, &format!("{new}.source_updated_at"))
     )
 }
 
@@ -122,14 +138,14 @@ const INSERTED: &str = "tenant_id, connector_id, source_id, source_type, account
     payload_hash";
 const SELECTED: &str = "$1, $2, s.source_id, $3, $4, $5, now(), now(), $6, gen_random_uuid(), s.source_created_at,
     s.source_updated_at, s.observed_seq, s.deleted_at, s.merged_into_source_id, s.payload_hash";
-/// What both kinds of update set.
+/// What every update sets.
 const UPDATED: &str = "run = excluded.run, synced_at = excluded.synced_at, schema_version = excluded.schema_version,
-    source_updated_at = excluded.source_updated_at, observed_seq = excluded.observed_seq,
+    observed_seq = excluded.observed_seq,
     deleted_at = excluded.deleted_at, merged_into_source_id = excluded.merged_into_source_id,
     payload_hash = excluded.payload_hash";
 
 fn live(source: &str, entity: Entity) -> String {
-    let (table, code, columns) = (entity.table(), entity as u8, entity.columns());
+    let (table, columns) = (entity.table(), entity.columns());
     let names: String = columns.iter().map(|column| format!(", {}", column.name)).collect();
     let values: String =
         columns.iter().enumerate().map(|(place, column)| format!(", {}", typed(place, column))).collect();
@@ -138,10 +154,10 @@ fn live(source: &str, entity: Entity) -> String {
         "INSERT INTO gtm.{table} AS t ({INSERTED}{names})
          SELECT {SELECTED}{values} FROM {source} AS s
          LEFT JOIN gtm.{table} AS o ON o.tenant_id = $1 AND o.connector_id = $2 AND o.source_id = s.source_id
-         WHERE s.entity = {code} AND s.deleted_at IS NULL AND (o.source_id IS NULL OR {})
+         WHERE o.source_id IS NULL OR {}
          ORDER BY s.source_id
          ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {UPDATED}, source_type = excluded.source_type,
-             account_id = excluded.account_id, source_created_at = excluded.source_created_at,
+             account_id = excluded.account_id, source_updated_at = excluded.source_updated_at, source_created_at = excluded.source_created_at,
              canonical_id = CASE WHEN t.account_id = $4 THEN t.canonical_id ELSE excluded.canonical_id END{updates}
          WHERE {}",
         supersedes("o", "s"),
@@ -149,22 +165,25 @@ fn live(source: &str, entity: Entity) -> String {
     )
 }
 
-/// A tombstone keeps the last known values; for an unknown id it stands alone.
+/// A tombstone keeps the last known values, and without a time of change of its own also that of the row; for an unknown id
+/// it stands alone.
 fn tombstones(source: &str, entity: Entity) -> String {
-    let (table, code) = (entity.table(), entity as u8);
+    let table = entity.table();
+    let time = |stored: &str, new: &str| format!("coalesce({new}.source_updated_at, {stored}.source_updated_at)");
     let newer = |stored: &str, new: &str| {
-        let older = older(stored, new);
+        let older = older(stored, new, &time(stored, new));
         format!("{stored}.account_id = $4 AND {stored}.payload_hash <> {new}.payload_hash AND {older}")
     };
     format!(
         "INSERT INTO gtm.{table} AS t ({INSERTED})
          SELECT {SELECTED} FROM {source} AS s
          LEFT JOIN gtm.{table} AS o ON o.tenant_id = $1 AND o.connector_id = $2 AND o.source_id = s.source_id
-         WHERE s.entity = {code} AND s.deleted_at IS NOT NULL AND (o.source_id IS NULL OR {})
+         WHERE o.source_id IS NULL OR {}
          ORDER BY s.source_id
-         ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {UPDATED}
+         ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {UPDATED}, source_updated_at = {}
          WHERE {}",
         newer("o", "s"),
+        time("t", "excluded"),
         newer("t", "excluded")
     )
 }
@@ -260,10 +279,7 @@ async fn attempt(
 ) -> Result<u64, Fault> {
     let statements = &SQL.entities[buffer.entity as usize];
     send(transaction, &statements.copy, buffer.bytes(rows)).await?;
-    let (live, tombstones) = match buffer.has_repeated_keys {
-        false => (&statements.live, &statements.tombstones),
-        true => (&statements.live_repeated, &statements.tombstones_repeated),
-    };
+    let sql = |merge: &'static Merge| if buffer.has_repeated_keys { &merge.repeated } else { &merge.once };
     let values: query::Values<'_> = &[
         &origin.tenant_id,
         &origin.connector_id,
@@ -272,9 +288,10 @@ async fn attempt(
         &origin.run,
         &CANONICAL_SCHEMA,
     ];
-    let mut written = query::execute(transaction, live, values).await?;
+    let mut written = query::execute(transaction, sql(&statements.live), values).await?;
     if buffer.has_tombstones {
-        written += query::execute(transaction, tombstones, values).await?;
+        written += query::execute(transaction, sql(&statements.deleted), values).await?;
+        written += query::execute(transaction, sql(&statements.unknown), values).await?;
     }
     Ok(written)
 }

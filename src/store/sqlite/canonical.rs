@@ -66,10 +66,10 @@ fn insert(table: &str, columns: &[&str]) -> String {
 }
 
 /// The stored row is older: by (source_updated_at, observed_seq), no time being older than any (R9).
-fn older(table: &str) -> String {
+fn older(table: &str, new_time: &str) -> String {
     format!(
         "(coalesce({table}.source_updated_at, ''), {table}.observed_seq)
-         < (coalesce(excluded.source_updated_at, ''), excluded.observed_seq)"
+         < (coalesce({new_time}, ''), excluded.observed_seq)"
     )
 }
 
@@ -88,22 +88,27 @@ fn live(entity: Entity) -> String {
             ELSE {table}.observed_seq < excluded.observed_seq END",
         insert(table, &columns),
         updates.join(", "),
-        older(table)
+        older(table, "excluded.source_updated_at")
     )
 }
 
-/// A tombstone keeps the last known values; for an unknown id it stands alone.
+/// A tombstone keeps the last known values, and without a time of change of its own also that of the row; for an unknown id
+/// it stands alone.
 fn tombstone(entity: Entity) -> String {
     let table = entity.table();
     let kept = |column: &&str| !KEPT.contains(column) && *column != "source_created_at" && *column != "source_type";
-    let updates: Vec<_> =
-        ENVELOPE.into_iter().filter(kept).map(|column| format!("{column} = excluded.{column}")).collect();
+    let time = format!("coalesce(excluded.source_updated_at, {table}.source_updated_at)");
+    let set = |column| match column {
+        "source_updated_at" => format!("{column} = {time}"),
+        _ => format!("{column} = excluded.{column}"),
+    };
+    let updates: Vec<_> = ENVELOPE.into_iter().filter(kept).map(set).collect();
     format!(
         "{} ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {}
          WHERE {table}.account_id = excluded.account_id AND {table}.payload_hash <> excluded.payload_hash AND {}",
         insert(table, &ENVELOPE),
         updates.join(", "),
-        older(table)
+        older(table, &time)
     )
 }
 
