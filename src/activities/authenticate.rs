@@ -21,7 +21,7 @@ use crate::{
     },
     error_class::Class,
     model::cursor::Load,
-    store::{self, ConnectionFound, DesiredState, LeaseGranted, LeaseHolder, LeaseRequest, RunOutcome},
+    store::{self, ConnectionFound, ConnectorRecord, DesiredState, LeaseGranted, LeaseHolder, LeaseRequest, RunOutcome},
     temporal::WorkflowState,
 };
 
@@ -157,8 +157,7 @@ fn lease_request(
     full_sync: bool,
 ) -> LeaseRequest {
     let record = &opened.record;
-    // A confirmed sweep that no run has done yet needs a full load, too.
-    let full_sync = full_sync || record.sweep_confirmed || forgotten_deletions(opened, account);
+    let full_sync = full_sync || waits_for_its_sweep(record) || forgotten_deletions(opened, account);
     let unfinished = record.load.as_ref().filter(|load| load.task().is_some());
     LeaseRequest {
         tenant_id: input.tenant_id.clone(),
@@ -172,6 +171,11 @@ fn lease_request(
         load: next_load(opened, account, full_sync),
         restart_load: unfinished.is_some_and(|load| is_useless(load, opened, full_sync)),
     }
+}
+
+/// A confirmed sweep that no run has done yet needs its stream read whole; one without a cursor is read whole anyway.
+fn waits_for_its_sweep(record: &ConnectorRecord) -> bool {
+    record.findings.confirmed_sweeps.keys().any(|stream| record.cursor.streams.contains_key(stream))
 }
 
 /// The load to begin where none is in progress.

@@ -210,7 +210,7 @@ impl<'a> Gathering<'a> {
         let after = self.load.token.as_ref().and_then(|token| token.as_str().map(str::to_owned));
         if after.is_none() {
             let scope = self.attempt.patiently(|| store.begin_sweep(lease, stream.entity, prefix)).await?;
-            if let Some(refused) = self.suspicious(scope) {
+            if let Some(refused) = self.suspicious(stream, scope) {
                 tracing::warn!(stream = stream.name, unseen = refused.unseen, live = refused.live, "sweep refused");
                 self.load.refuse_sweep(refused);
                 return Ok(());
@@ -230,11 +230,11 @@ impl<'a> Gathering<'a> {
 
     /// More rows than are believed to be deleted without a confirmation (R6). The record is read anew for each batch, so
     /// a confirmation that comes while the load is at work counts.
-    fn suspicious(&self, scope: SweepScope) -> Option<RefusedSweep> {
-        let SweepScope { live, unseen } = scope;
+    fn suspicious(&self, stream: &StreamLoad, scope: SweepScope) -> Option<RefusedSweep> {
         let record = &self.opened.record;
-        let above = unseen * 100 > live * u64::from(record.config.max_swept_percent);
-        (above && unseen > NEVER_SUSPICIOUS && !record.sweep_confirmed).then_some(RefusedSweep { unseen, live })
+        let confirmed = record.findings.confirmed_sweeps.get(&stream.name).copied().unwrap_or(0);
+        is_suspicious(scope, record.config.max_swept_percent, confirmed)
+            .then_some(RefusedSweep { unseen: scope.unseen, live: scope.live })
     }
 
     async fn count(&mut self, index: usize, stream: &str) -> Result<(), Stop> {
@@ -244,5 +244,27 @@ impl<'a> Gathering<'a> {
         };
         self.load.streams[index].counted = Some(counted.map_or(Count::Unknown, Count::Records));
         Ok(())
+    }
+}
+
+/// Above the share that is believed, and above what a person has confirmed.
+fn is_suspicious(scope: SweepScope, max_percent: u8, confirmed: u64) -> bool {
+    let SweepScope { live, unseen } = scope;
+    unseen * 100 > live * u64::from(max_percent) && unseen > NEVER_SUSPICIOUS.max(confirmed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_share_is_suspicious_unless_so_many_were_confirmed() {
+        let suspicious = |unseen, live, confirmed| is_suspicious(SweepScope { live, unseen }, 10, confirmed);
+        assert!(!suspicious(100, 1_000, 0), "at the share");
+        assert!(suspicious(101, 1_000, 0));
+        assert!(!suspicious(10, 10, 0), "few rows are read back one by one, whatever their share");
+        assert!(suspicious(11, 11, 0));
+        assert!(!suspicious(1_320, 2_000, 1_320));
+        assert!(suspicious(1_321, 2_000, 1_320), "a confirmation is of what was seen, and no more");
     }
 }

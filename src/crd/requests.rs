@@ -35,7 +35,7 @@ pub struct ConnectorRequests {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = rules::window()))]
     pub resync: Option<ResyncRequest>,
-    /// Sync everything now, and delete what is not at the source any more, however much that is: the answer to `Healthy=False/SweepSuspicious`, once somebody has looked.
+    /// Sync everything now, and delete what is not at the source any more, as much as `status.findings.refusedSweeps` tells now and a tenth more: the answer to `Healthy=False/SweepSuspicious`, once somebody has looked. It holds until the streams named there are swept; where more than that is missing by then, nothing is deleted and the answer is asked for again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_sweep: Option<Request>,
 }

@@ -240,16 +240,10 @@ impl Load {
         self.streams.iter().filter(|stream| stream.failed.is_some()).map(|stream| stream.name.clone()).collect()
     }
 
-    /// A full load whose sweeps were all done: one that was refused had no confirmation yet.
-    #[must_use]
-    pub fn swept_as_wished(&self) -> bool {
-        self.full && self.streams.iter().all(|stream| stream.refused_sweep.is_none())
-    }
-
     /// Every record of every stream was read, and believed to be all: what the load did not bring is not there any more.
     #[must_use]
     pub fn read_everything(&self) -> bool {
-        self.swept_as_wished() && self.streams.iter().all(|stream| stream.failed.is_none())
+        self.full && self.streams.iter().all(|stream| stream.failed.is_none() && stream.refused_sweep.is_none())
     }
 }
 

@@ -1,11 +1,15 @@
-//! What a finished load adds to a connector's findings: the source's counts beside ours, and sweeps it did not dare. Pure; no SQL.
+//! What a finished load adds to a connector's findings: the source's counts beside ours, and sweeps it did not dare; and what
+//! a person's confirmation of those allows. Pure; no SQL.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
 use super::{Findings, StreamCount};
-use crate::model::cursor::{Count, Load};
+use crate::model::cursor::{Count, Load, RefusedSweep};
+
+/// A confirmed sweep may delete this share more than the person was told of: deletions go on meanwhile.
+const MORE_THAN_CONFIRMED_PERCENT: u64 = 10;
 
 /// What the store holds of one stream, for records created before the load's upper bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,17 +41,30 @@ impl Findings {
             self.counts.insert(stream.name.clone(), StreamCount { source, rows, dead_letters, mismatches });
         }
         for stream in load.streams.iter().filter(|stream| stream.is_whole() && stream.failed.is_none()) {
-            match stream.refused_sweep {
-                Some(refused) => self.refused_sweeps.insert(stream.name.clone(), refused),
-                None => self.refused_sweeps.remove(&stream.name),
+            let Some(refused) = stream.refused_sweep else {
+                self.refused_sweeps.remove(&stream.name);
+                self.confirmed_sweeps.remove(&stream.name);
+                continue;
             };
+            self.refused_sweeps.insert(stream.name.clone(), refused);
+            // Confirmed after its refusal, it stands for the next sweep; more than was confirmed needs another word.
+            self.confirmed_sweeps.retain(|name, &mut most| name != &stream.name || refused.unseen <= most);
         }
         if load.full {
             let read = |name: &String| load.streams.iter().any(|stream| &stream.name == name);
             self.refused_sweeps.retain(|name, _| read(name));
+            self.confirmed_sweeps.retain(|name, _| read(name));
             self.counts.retain(|name, _| read(name));
         }
         self
+    }
+
+    /// A person has looked at the refused sweeps: each may delete as much as was found then, and a little more.
+    pub(super) fn confirm_sweeps(&mut self) {
+        let most = |refused: &RefusedSweep| {
+            refused.unseen.saturating_add(refused.unseen.saturating_mul(MORE_THAN_CONFIRMED_PERCENT) / 100)
+        };
+        self.confirmed_sweeps = self.refused_sweeps.iter().map(|(name, refused)| (name.clone(), most(refused))).collect();
     }
 }
 
@@ -55,7 +72,7 @@ impl Findings {
 mod tests {
     use super::*;
     use crate::model::{
-        cursor::{Cursor, RefusedSweep},
+        cursor::Cursor,
         entity::Entity,
         stream::Stream,
     };
@@ -88,5 +105,27 @@ mod tests {
         assert_eq!(before.clone().after(&load, &BTreeMap::new(), now), before, "nor does a full load what it cannot read");
         let recovered = Load::begin(&Cursor::default(), 1, false, &contacts, now);
         assert!(before.after(&recovered, &BTreeMap::new(), now).refused_sweeps.is_empty(), "it reads it whole");
+    }
+
+    #[test]
+    fn a_confirmation_stays_until_its_stream_is_swept_or_more_than_it_allows_is_found() {
+        let streams = ["contacts", "deals"].map(|name| Stream { name, entity: Entity::Contact, id_prefix: "" });
+        let refused = |unseen| Some(RefusedSweep { unseen, live: 10_000 });
+        let after = |findings: &Findings, first: Option<RefusedSweep>, failed: Option<&str>| {
+            let mut load = Load::begin(&Cursor::default(), 0, true, &streams, Timestamp::UNIX_EPOCH);
+            load.streams[0].refused_sweep = first;
+            load.streams[1].failed = failed.map(str::to_owned);
+            let allowed = findings.clone().after(&load, &BTreeMap::new(), Timestamp::UNIX_EPOCH).confirmed_sweeps;
+            allowed.into_iter().map(|(name, most)| format!("{name} {most}")).collect::<Vec<_>>()
+        };
+        let told = ["contacts", "deals"].map(|name| (name.to_owned(), RefusedSweep { unseen: 1_200, live: 10_000 }));
+        let mut findings = Findings { refused_sweeps: told.into(), ..Findings::default() };
+        findings.confirm_sweeps();
+        assert_eq!(findings.confirmed_sweeps["contacts"], 1_320);
+
+        assert!(after(&findings, None, None).is_empty(), "both are swept");
+        assert_eq!(after(&findings, None, Some("403")), ["deals 1320"], "that one was not");
+        assert_eq!(after(&findings, refused(1_320), None), ["contacts 1320"], "confirmed after it was refused");
+        assert!(after(&findings, refused(1_321), None).is_empty(), "not what the person saw");
     }
 }

@@ -85,7 +85,7 @@ pub trait Store: TokenStore + Send + Sync {
     /// Tokens present at the first sight of a uid are recorded as handled, not executed (R8): a CR restored from a
     /// backup repeats no verb. What a fresh wish changes in the store takes effect here: `ResetCursor` forgets cursors,
     /// load and account binding and takes the lease from a run at work, which ends as failed; `Replay` marks dead letters,
-    /// `Discard` deletes them; `Resync` notes the range and `ConfirmSweep` the permission for the next load.
+    /// `Discard` deletes them; `Resync` notes the range, and `ConfirmSweep` how many rows the sweeps may delete that were refused.
     ///
     /// # Errors
     /// `Refused` (`TenantClaimedElsewhere`) when the tenant's claim is another namespace's (R5).

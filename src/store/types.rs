@@ -115,7 +115,7 @@ pub enum Verb {
     Discard,
     /// Read again what changed within a time range.
     Resync,
-    /// Sync everything, and let its sweep delete however much it finds (R6).
+    /// Sync everything, and let its sweeps delete what was found when the last ones were refused (R6).
     ConfirmSweep,
 }
 
@@ -198,7 +198,7 @@ pub struct SweepScope {
     pub unseen: u64,
 }
 
-/// What the loads found out about the connector's completeness; in its state row.
+/// What the loads found out about the connector's completeness, and what a person said to it; in its state row.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Findings {
@@ -211,6 +211,9 @@ pub struct Findings {
     /// By stream, sweeps that the last load which read it whole did not dare (R6).
     #[serde(default)]
     pub refused_sweeps: BTreeMap<String, RefusedSweep>,
+    /// By stream, how many rows that a load did not see a person has allowed its sweep to delete.
+    #[serde(default)]
+    pub confirmed_sweeps: BTreeMap<String, u64>,
 }
 
 /// A stream's count at the source, beside ours, for records created before the load's upper bound.
@@ -454,8 +457,6 @@ pub struct ConnectorRecord {
     pub generation: i64,
     /// A time range to be read again by the next load.
     pub resync: Option<Window>,
-    /// The next sweep may delete however much it finds.
-    pub sweep_confirmed: bool,
     /// Counts and sweeps.
     pub findings: Findings,
 }

@@ -247,7 +247,9 @@ conformance! {
     wishes {
         wishes_present_at_first_sight_are_recorded_without_effect
         a_resync_is_done_once_and_not_lost_by_a_full_sync_in_between
-        a_confirmed_sweep_holds_until_a_full_load_completes_that_refused_none
+        a_confirmed_sweep_allows_what_was_refused_until_it_is_done
+        a_confirmation_outlives_a_load_in_which_its_stream_failed
+        a_confirmation_while_a_load_is_at_work_is_not_lost_with_that_loads_end
         a_reset_with_an_expected_position_resets_only_there
     }
     life {

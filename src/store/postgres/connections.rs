@@ -15,8 +15,7 @@ use crate::{
 };
 
 const READ: &str = "SELECT c.uid, c.desired_state, c.revision, c.config, k.key_id, k.ciphertext, k.digest, k.revision,
-        c.connection_status, c.account_id, s.cursor, s.load, s.generation, s.resync, coalesce(s.sweep_confirmed, false),
-        s.findings
+        c.connection_status, c.account_id, s.cursor, s.load, s.generation, s.resync, s.findings
     FROM gtm.connector AS c
     LEFT JOIN gtm.credential AS k ON k.tenant_id = c.tenant_id AND k.connector_id = c.connector_id
     LEFT JOIN gtm.sync_state AS s
@@ -51,8 +50,7 @@ pub(super) async fn find(
         load: row.try_get::<_, Option<Json<_>>>(11)?.map(|load| load.0),
         generation: row.try_get::<_, Option<i64>>(12)?.unwrap_or(0),
         resync: row.try_get::<_, Option<Json<_>>>(13)?.map(|window| window.0),
-        sweep_confirmed: row.try_get(14)?,
-        findings: row.try_get::<_, Option<Json<_>>>(15)?.map(|findings| findings.0).unwrap_or_default(),
+        findings: row.try_get::<_, Option<Json<_>>>(14)?.map(|findings| findings.0).unwrap_or_default(),
     }))
 }
 

@@ -256,15 +256,15 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
         return recorded_end(transaction, lease).await?.ok_or(Fault::Store(Error::StaleRun { attempted: ATTEMPTED }));
     };
     let [tenant, connector, epoch] = lease_key(lease);
-    let (mut counted, mut swept, mut window, mut resolved) = (BTreeMap::new(), false, None, 0);
+    let (mut counted, mut window, mut resolved) = (BTreeMap::new(), None, 0);
     if let Some(load) = held.completes(end) {
-        (swept, window) = (load.swept_as_wished(), load.window.map(Json));
+        window = load.window.map(Json);
         counted = sweep::count(transaction, lease, &held.account_id, load).await?;
         resolved = sweep::end_load(transaction, lease, &held.account_id, load).await?;
     }
     let now = query::row(transaction, "SELECT now()", &[]).await?;
     let now = now.ok_or(Error::Unreadable { what: "time" })?.try_get(0)?;
-    let next_seq = held.next_seq;
+    let (next_seq, confirmed) = (held.next_seq, Json(held.findings.confirmed_sweeps.clone()));
     let ended = held.end(end, &counted, now)?;
     let values: query::Values<'_> = &[
         &tenant,
@@ -290,7 +290,7 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
         &cursor,
         &ended.generation,
         &findings,
-        &swept,
+        &confirmed,
         &window,
         &resolved,
     ];
@@ -302,9 +302,11 @@ const END_RUN: &str = "UPDATE gtm.run SET finished_at = now(), finished_epoch = 
         end_seq = $7, failed_streams = $8, parked = NULL
     WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3";
 
-// A run without a load left is a completed one.
+// A run without a load left is a completed one. A confirmation that came since the findings were read is not lost.
 const RELEASE: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, load = $5::jsonb, cursor = $6,
-        generation = $7, findings = $8, sweep_confirmed = sweep_confirmed AND NOT $9, resync = nullif(resync, $10),
+        generation = $7, resync = nullif(resync, $10),
+        findings = CASE WHEN coalesce(findings -> 'confirmedSweeps', '{}') = $9::jsonb THEN $8::jsonb
+            ELSE $8::jsonb || jsonb_build_object('confirmedSweeps', findings -> 'confirmedSweeps') END,
         dead_letters = dead_letters - $11,
         last_success_at = CASE WHEN $5::jsonb IS NULL THEN now() ELSE last_success_at END,
         updated_at = clock_timestamp()

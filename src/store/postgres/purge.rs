@@ -24,7 +24,7 @@ pub(super) async fn purge(
     const FIND: &str = "SELECT removed_at IS NOT NULL AND config ->> 'dataPolicy' IS NOT DISTINCT FROM $3
         FROM gtm.connector WHERE tenant_id = $1 AND connector_id = $2 FOR UPDATE";
     const FORGET: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, load = NULL, cursor = $3,
-            resync = NULL, sweep_confirmed = false, findings = '{}', dead_letters = 0
+            resync = NULL, findings = '{}', dead_letters = 0
         WHERE tenant_id = $1 AND connector_id = $2";
     let (tenant, connector) = (tenant.as_str(), connector.as_str());
     let found = query::row(transaction, FIND, &[&tenant, &connector, &name(&DataPolicy::Delete)]).await?;

@@ -11,7 +11,7 @@ use crate::{
     ids::{ConnectorId, TenantId},
     model::cursor::{Cursor, Window},
     store::{
-        ConnectorProjection, HandledToken, RunOutcome, Verb, Wish,
+        ConnectorProjection, Findings, HandledToken, RunOutcome, Verb, Wish,
         stored::{from_name, name},
         wish_outcome,
     },
@@ -89,7 +89,7 @@ async fn fulfil(
             Some(window) => note_resync(transaction, tenant, connector, window).await.map(|()| None)?,
             None => Some(wish_outcome::NO_WINDOW.to_owned()),
         },
-        Verb::ConfirmSweep => confirm_sweep(transaction, tenant, connector).await.map(|()| None)?,
+        Verb::ConfirmSweep => Some(confirm_sweeps(transaction, tenant, connector).await?),
     })
 }
 
@@ -140,9 +140,24 @@ async fn note_resync(
     Ok(())
 }
 
-async fn confirm_sweep(transaction: &Transaction<'_>, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Fault> {
-    const CONFIRM: &str = "UPDATE gtm.sync_state SET sweep_confirmed = true, updated_at = clock_timestamp()
-        WHERE tenant_id = $1 AND connector_id = $2";
-    query::execute(transaction, CONFIRM, &[&tenant.as_str(), &connector.as_str()]).await?;
-    Ok(())
+/// Allows the sweeps that were refused for the present account, as far as is on record now; what it allows, in words.
+async fn confirm_sweeps(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    connector: &ConnectorId,
+) -> Result<String, Fault> {
+    const FINDINGS: &str = "SELECT s.account_id, s.findings FROM gtm.sync_state AS s
+        JOIN gtm.connector AS c
+            ON c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id AND c.account_id = s.account_id
+        WHERE s.tenant_id = $1 AND s.connector_id = $2 FOR NO KEY UPDATE OF s";
+    const CONFIRM: &str = "UPDATE gtm.sync_state SET findings = $4, updated_at = clock_timestamp()
+        WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3";
+    let (tenant, connector) = (tenant.as_str(), connector.as_str());
+    let Some(row) = query::row(transaction, FINDINGS, &[&tenant, &connector]).await? else {
+        return Ok(wish_outcome::NOTHING_REFUSED.to_owned());
+    };
+    let (account_id, mut findings): (String, Findings) = (row.try_get(0)?, row.try_get::<_, Json<_>>(1)?.0);
+    findings.confirm_sweeps();
+    query::execute(transaction, CONFIRM, &[&tenant, &connector, &account_id, &Json(&findings)]).await?;
+    Ok(wish_outcome::sweeps(&findings))
 }

@@ -14,8 +14,7 @@ use crate::{
 };
 
 const READ: &str = "SELECT c.uid, c.desired_state, c.revision, c.config, k.key_id, k.ciphertext, k.digest, k.revision,
-        c.connection_status, c.account_id, s.cursor, s.load, s.generation, s.resync, coalesce(s.sweep_confirmed, 0),
-        s.findings
+        c.connection_status, c.account_id, s.cursor, s.load, s.generation, s.resync, s.findings
     FROM connector AS c
     LEFT JOIN credential AS k ON k.tenant_id = c.tenant_id AND k.connector_id = c.connector_id
     LEFT JOIN sync_state AS s
@@ -48,8 +47,7 @@ pub(super) fn find(
             load: row.get::<_, Option<Document<_>>>(11)?.map(|load| load.0),
             generation: row.get::<_, Option<i64>>(12)?.unwrap_or(0),
             resync: row.get::<_, Option<Document<_>>>(13)?.map(|window| window.0),
-            sweep_confirmed: row.get(14)?,
-            findings: row.get::<_, Option<Document<_>>>(15)?.map(|findings| findings.0).unwrap_or_default(),
+                findings: row.get::<_, Option<Document<_>>>(14)?.map(|findings| findings.0).unwrap_or_default(),
         })
     };
     Ok(transaction.prepare_cached(READ)?.query_row([tenant.as_str(), connector.as_str()], read).optional()?)

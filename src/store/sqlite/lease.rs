@@ -240,9 +240,9 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
     };
     let now = At::now();
     let (tenant, connector) = (lease.tenant_id.as_str(), lease.connector_id.as_str());
-    let (mut counted, mut swept, mut window, mut resolved) = (BTreeMap::new(), false, None, 0);
+    let (mut counted, mut window, mut resolved) = (BTreeMap::new(), None, 0);
     if let Some(load) = held.completes(end) {
-        (swept, window) = (load.swept_as_wished(), load.window.map(Document));
+        window = load.window.map(Document);
         counted = sweep::count(transaction, lease, &held.account_id, load)?;
         resolved = sweep::end_load(transaction, lease, &held.account_id, load)?;
     }
@@ -272,8 +272,7 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
         .prepare_cached(
             "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, load = ?4, cursor = ?5, generation = ?6,
                  last_success_at = coalesce(?7, last_success_at), updated_at = ?8, findings = ?9,
-                 sweep_confirmed = sweep_confirmed AND NOT ?10, resync = nullif(resync, ?11),
-                 dead_letters = dead_letters - ?12
+                 resync = nullif(resync, ?10), dead_letters = dead_letters - ?11
              WHERE tenant_id = ?1 AND connector_id = ?2 AND epoch = ?3",
         )?
         .execute(params![
@@ -286,7 +285,6 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
             completed,
             now,
             Document(&ended.findings),
-            swept,
             window,
             i64::try_from(resolved).unwrap_or(i64::MAX)
         ])?;

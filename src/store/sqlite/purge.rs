@@ -36,7 +36,7 @@ pub(super) fn purge(
     const FIND: &str = "SELECT removed_at IS NOT NULL AND config ->> '$.dataPolicy' IS ?3
         FROM connector WHERE tenant_id = ?1 AND connector_id = ?2";
     const FORGET: &str = "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, load = NULL, cursor = ?3,
-            resync = NULL, sweep_confirmed = false, findings = '{}', dead_letters = 0
+            resync = NULL, findings = '{}', dead_letters = 0
         WHERE tenant_id = ?1 AND connector_id = ?2";
     let (tenant, connector) = (tenant.as_str(), connector.as_str());
     let key = params![tenant, connector, Name(DataPolicy::Delete)];

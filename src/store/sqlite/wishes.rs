@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ids::{ConnectorId, TenantId},
     model::cursor::Cursor,
-    store::{ConnectorProjection, HandledToken, RunOutcome, Verb, Wish, wish_outcome},
+    store::{ConnectorProjection, Findings, HandledToken, RunOutcome, Verb, Wish, wish_outcome},
 };
 
 /// The last handled token of each verb.
@@ -95,16 +95,32 @@ fn fulfil(
             }
             None => Some(wish_outcome::NO_WINDOW.to_owned()),
         },
-        Verb::ConfirmSweep => {
-            transaction
-                .prepare_cached(
-                    "UPDATE sync_state SET sweep_confirmed = 1, updated_at = ?3
-                     WHERE tenant_id = ?1 AND connector_id = ?2",
-                )?
-                .execute(params![key[0], key[1], now])?;
-            None
-        }
+        Verb::ConfirmSweep => Some(confirm_sweeps(transaction, key, now)?),
     })
+}
+
+/// Allows the sweeps that were refused for the present account, as far as is on record now; what it allows, in words.
+fn confirm_sweeps(transaction: &Transaction<'_>, [tenant, connector]: [&str; 2], now: At) -> rusqlite::Result<String> {
+    let found: Option<(String, Document<Findings>)> = transaction
+        .prepare_cached(
+            "SELECT s.account_id, s.findings FROM sync_state AS s
+             JOIN connector AS c
+                 ON c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id AND c.account_id = s.account_id
+             WHERE s.tenant_id = ?1 AND s.connector_id = ?2",
+        )?
+        .query_row([tenant, connector], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((account_id, Document(mut findings))) = found else {
+        return Ok(wish_outcome::NOTHING_REFUSED.to_owned());
+    };
+    findings.confirm_sweeps();
+    transaction
+        .prepare_cached(
+            "UPDATE sync_state SET findings = ?4, updated_at = ?5
+             WHERE tenant_id = ?1 AND connector_id = ?2 AND account_id = ?3",
+        )?
+        .execute(params![tenant, connector, account_id, Document(&findings), now])?;
+    Ok(wish_outcome::sweeps(&findings))
 }
 
 /// Whether the connector stands where the wish expects it.

@@ -14,7 +14,6 @@ CREATE TABLE IF NOT EXISTS gtm.sync_state (
     dead_letters bigint NOT NULL,
     findings jsonb NOT NULL DEFAULT '{}',
     resync jsonb,
-    sweep_confirmed boolean NOT NULL DEFAULT false,
     last_success_at timestamptz,
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, connector_id, account_id)

@@ -14,7 +14,6 @@ CREATE TABLE IF NOT EXISTS sync_state (
     dead_letters INTEGER NOT NULL,
     findings TEXT NOT NULL DEFAULT '{}',
     resync TEXT,
-    sweep_confirmed INTEGER NOT NULL DEFAULT 0,
     last_success_at TEXT,
     updated_at TEXT NOT NULL,
     PRIMARY KEY (tenant_id, connector_id, account_id)
