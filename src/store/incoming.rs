@@ -30,16 +30,42 @@ pub(super) struct StagedRow {
     pub(super) record_count: i64,
 }
 
-/// The ordered half of a row's version: the n-th record of batch `seq` of run `run_no` (R47).
-/// 23 bits of run, 20 of batch, 20 of position: 50,000 rows a batch need 16.
-pub(super) fn observed_seq(run_no: i64, seq: i64, position: usize) -> i64 {
-    let position = i64::try_from(position).unwrap_or(i64::MAX);
-    (run_no << 40) | ((seq & 0xF_FFFF) << 20) | (position & 0xF_FFFF)
+/// Gives the ordered half of a row's version: the n-th record of the n-th batch of the n-th run (R47).
+/// 23 bits of run, 20 of batch, 20 of position: 50,000 rows a batch need 16, a run ends long before a million batches, and a
+/// run a minute takes sixteen years. What does not fit is refused, because a number that wraps would let older overwrite newer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbers {
+    run_no: i64,
+    first_seq: i64,
+}
+
+/// Runs of a connector that can be numbered.
+const RUNS: i64 = 1 << 23;
+/// Batches of a run.
+const BATCHES: i64 = 1 << 20;
+/// Records of a batch.
+const POSITIONS: i64 = 1 << 20;
+
+impl Numbers {
+    /// Those of a run whose first batch stands at this position.
+    pub(super) fn new(run_no: i64, first_seq: i64) -> Self {
+        Self { run_no, first_seq }
+    }
+
+    /// The number of a record of the batch at position `seq`.
+    pub(super) fn number(self, seq: i64, position: usize) -> Result<i64, Error> {
+        let (batch, position) = (seq - self.first_seq, i64::try_from(position).unwrap_or(i64::MAX));
+        let fits = (0..RUNS).contains(&self.run_no) && (0..BATCHES).contains(&batch) && position < POSITIONS;
+        if !fits {
+            return Err(Error::Refused { attempted: "number a record", code: "RunTooLong".to_owned() });
+        }
+        Ok((self.run_no * BATCHES + batch) * POSITIONS + position)
+    }
 }
 
 /// A load as it begins in this run: what is older than its first number was there before it.
 pub(super) fn begun(load: &Load, run_no: i64) -> Load {
-    Load { first_observed: observed_seq(run_no, 0, 0), is_first: run_no == FIRST_RUN, ..load.clone() }
+    Load { first_observed: run_no.saturating_mul(BATCHES * POSITIONS), is_first: run_no == FIRST_RUN, ..load.clone() }
 }
 
 /// Number of a connector's first run.
@@ -149,23 +175,23 @@ impl<'a> DeadLetter<'a> {
 /// Opened batches of one call.
 #[derive(Debug)]
 pub(super) struct Incoming {
-    run_no: i64,
+    numbers: Numbers,
     batches: Vec<(i64, Batch)>,
 }
 
 impl Incoming {
     /// Opens the staged bytes.
-    pub(super) fn open(run_no: i64, staged: &[StagedRow]) -> Result<Self, Error> {
+    pub(super) fn open(numbers: Numbers, staged: &[StagedRow]) -> Result<Self, Error> {
         let open = |row: &StagedRow| Batch::open(&row.payload).map(|batch| (row.seq, batch)).map_err(|_| UNREADABLE);
-        Ok(Self { run_no, batches: staged.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(Self { numbers, batches: staged.iter().map(open).collect::<Result<_, _>>()? })
     }
 
     /// All records in order.
     pub(super) fn records(&self) -> impl Iterator<Item = Result<Item<'_>, Error>> {
         self.batches.iter().enumerate().flat_map(move |(index, (seq, batch))| {
             batch.records().enumerate().map(move |(position, record)| {
-                let observed_seq = observed_seq(self.run_no, *seq, position);
-                record.map(|record| item(record, index, observed_seq)).map_err(|_: batch::Error| UNREADABLE)
+                let record = record.map_err(|_: batch::Error| UNREADABLE)?;
+                Ok(item(record, index, self.numbers.number(*seq, position)?))
             })
         })
     }
@@ -210,8 +236,8 @@ fn from_rejected(rejected: Rejected<'_>, batch: usize, observed_seq: i64) -> Dea
 pub(super) fn whole_batch<'a>(
     opened: &'a Result<Incoming, Error>,
     staged: &'a StagedRow,
-    run_no: i64,
-) -> Vec<DeadLetter<'a>> {
+    numbers: Numbers,
+) -> Result<Vec<DeadLetter<'a>>, Error> {
     let letters = opened.as_ref().ok().and_then(|incoming| {
         let each = incoming.records().map(|item| {
             Ok(match item? {
@@ -221,19 +247,20 @@ pub(super) fn whole_batch<'a>(
         });
         each.collect::<Result<Vec<_>, Error>>().ok()
     });
-    letters.unwrap_or_else(|| {
-        vec![DeadLetter {
-            batch: 0,
-            observed_seq: observed_seq(run_no, staged.seq, 0),
-            source_updated_at: None,
-            entity: None,
-            source_id: None,
-            code: "DamagedBatch".into(),
-            field: None,
-            payload: Cow::Borrowed(&staged.payload),
-            payload_form: STAGED,
-        }]
-    })
+    if let Some(letters) = letters {
+        return Ok(letters);
+    }
+    Ok(vec![DeadLetter {
+        batch: 0,
+        observed_seq: numbers.number(staged.seq, 0)?,
+        source_updated_at: None,
+        entity: None,
+        source_id: None,
+        code: "DamagedBatch".into(),
+        field: None,
+        payload: Cow::Borrowed(&staged.payload),
+        payload_form: STAGED,
+    }])
 }
 
 #[cfg(test)]
@@ -243,9 +270,24 @@ mod tests {
 
     #[test]
     fn versions_order_by_run_then_batch_then_position() {
-        let ordered = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 0xF_FFFF, 49_999), (2, 0, 0), (9, 3, 2)];
-        let numbers: Vec<_> = ordered.iter().map(|&(run, seq, position)| observed_seq(run, seq, position)).collect();
+        let ordered = [(1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 0xF_FFFF, 49_999), (2, 0, 0), (0x7F_FFFF, 3, 2)];
+        let number = |&(run, batch, position): &(i64, i64, usize)| {
+            // Wherever in its connector's life the run begins: positions go on over all runs.
+            let first_seq = 0xF_FFF0;
+            Numbers::new(run, first_seq).number(first_seq + batch, position).expect("fits")
+        };
+        let numbers: Vec<_> = ordered.iter().map(number).collect();
         assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        let next = Load::begin(&Cursor::default(), 0, true, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(begun(&next, 2).first_observed, numbers[4]);
+    }
+
+    #[test]
+    fn what_has_no_number_is_refused_and_never_wraps() {
+        for (run, batch, position) in [(1, 0x10_0000, 0), (1, -1, 0), (1, 0, 0x10_0000), (0x80_0000, 0, 0)] {
+            let number = Numbers::new(run, 7).number(7 + batch, position);
+            assert!(matches!(number, Err(Error::Refused { .. })), "{run} {batch} {position}: {number:?}");
+        }
     }
 
     #[test]
@@ -259,8 +301,9 @@ mod tests {
             payload: b"junk".to_vec(),
             record_count: 7,
         };
-        let opened = Incoming::open(1, std::slice::from_ref(&staged));
-        let letters = whole_batch(&opened, &staged, 1);
+        let numbers = Numbers::new(1, 0);
+        let opened = Incoming::open(numbers, std::slice::from_ref(&staged));
+        let letters = whole_batch(&opened, &staged, numbers).expect("numbered");
         assert_eq!(letters.len(), 1);
         assert_eq!((&*letters[0].code, &*letters[0].payload), ("DamagedBatch", b"junk".as_slice()));
     }

@@ -226,6 +226,7 @@ conformance! {
     letters {
         a_dead_letter_is_resolved_when_its_record_lands_later
         a_newer_dead_letter_of_a_record_supersedes_the_older
+        within_one_commit_what_was_served_last_says_whether_a_record_has_a_letter
         a_full_load_that_read_everything_resolves_older_dead_letters_and_no_other_load_does
         a_full_load_over_two_runs_keeps_the_dead_letters_of_both
         a_replay_marks_only_dead_letters_with_an_id_and_pages_by_version

@@ -66,20 +66,22 @@ BEGIN
 END $$;
 
 -- A batch that could not even be opened is one dead letter for all its records; what the one letter hides is added back.
-CREATE FUNCTION gtm_test.hidden_by_damage(tenant text, connector text, since bigint) RETURNS bigint
+CREATE FUNCTION gtm_test.hidden_by_damage(tenant text, connector text, since bigint, first bigint) RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT coalesce(sum(n.amount - 1), 0)::bigint FROM gtm.dead_letter AS d
     JOIN gtm_test.noted AS n ON n.transaction = pg_current_xact_id() AND n.kind = 'dropped'
-        AND (n.seq & 1048575) = ((d.observed_seq >> 20) & 1048575)
+        AND n.seq - first = ((d.observed_seq >> 20) & 1048575)
     WHERE d.tenant_id = tenant AND d.connector_id = connector AND d.observed_seq >= since AND d.code = 'DamagedBatch'
 $$;
 
 CREATE FUNCTION gtm_test.check_resume_point() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     moved CONSTANT bigint := NEW.next_seq - OLD.next_seq;
-    -- Version numbers of the positions moved over: run, batch, position in the batch.
-    since CONSTANT bigint := (NEW.run_no << 40) | ((OLD.next_seq & 1048575) << 20);
-    until CONSTANT bigint := (NEW.run_no << 40) | ((((NEW.next_seq - 1) & 1048575) + 1) << 20);
+    -- Version numbers of the positions moved over: run, batch of the run, position in the batch.
+    first CONSTANT bigint := (SELECT first_seq FROM gtm.run
+        WHERE tenant_id = NEW.tenant_id AND connector_id = NEW.connector_id AND workflow_id = NEW.workflow_id);
+    since CONSTANT bigint := (NEW.run_no << 40) + ((OLD.next_seq - first) << 20);
+    until CONSTANT bigint := (NEW.run_no << 40) + ((NEW.next_seq - first) << 20);
     before jsonb;
     after jsonb;
     applied record;
@@ -119,7 +121,7 @@ BEGIN
     IF NEW.dead_letters - OLD.dead_letters <> letters - resolved THEN
         wrong := wrong || format(' %s dead letters kept, %s resolved, %s counted;', letters, resolved, NEW.dead_letters - OLD.dead_letters);
     END IF;
-    letters := letters + gtm_test.hidden_by_damage(NEW.tenant_id, NEW.connector_id, since);
+    letters := letters + gtm_test.hidden_by_damage(NEW.tenant_id, NEW.connector_id, since, first);
 
     SELECT stats INTO before FROM gtm_test.noted WHERE transaction = pg_current_xact_id() AND kind = 'counts';
     SELECT stats INTO after FROM gtm.run

@@ -65,7 +65,7 @@ async fn full(world: &World, run: &str, end_as: impl FnOnce(&mut Load)) {
 
 /// The same, before its end.
 async fn begin_full(world: &World, run: &str, end_as: impl FnOnce(&mut Load)) -> Lease {
-    let granted = world.begin(run, Load { streams: two_streams().streams, ..load() }).await;
+    let granted = world.begin(run, two_streams()).await;
     let mut end = at_end(world.store.sync_state(&granted.lease).await.expect("reads").load);
     end_as(&mut end);
     world.commit(&granted.lease, granted.next_seq, end, batch(&[], &[])).await;

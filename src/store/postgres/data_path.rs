@@ -19,7 +19,7 @@ use crate::{
     store::{
         Applied, Error, NewStaged,
         held::{Held, Recorded},
-        incoming::{DeadLetter, Incoming, Item, StagedRow, observed_seq, whole_batch},
+        incoming::{DeadLetter, Incoming, Item, Numbers, StagedRow, whole_batch},
         record_ids::{self, RecordIds},
         tally::Tally,
     },
@@ -79,7 +79,7 @@ pub(super) async fn apply(
     let held = held(transaction, lease, ATTEMPTED).await?;
     held.check(ATTEMPTED, &recorded.open)?;
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED).await?;
-    let incoming = Incoming::open(lease.run_no, &staged)?;
+    let incoming = Incoming::open(Numbers::new(lease.run_no, held.first_seq), &staged)?;
     let mut commit = Commit::new(transaction, lease, held, &staged).await?;
     let Sorted { buffers, mut letters, ids } = commit.sort(&incoming).await?;
     let merged = merge(transaction, &commit.origin(), &buffers).await?;
@@ -87,8 +87,8 @@ pub(super) async fn apply(
     for Refused { observed_seq, code, field } in merged.refused {
         letters.push(incoming.change(observed_seq)?.refused(code, field));
     }
-    commit.note(&ids, &staged).await?;
     commit.keep(&letters).await?;
+    commit.note(&ids, &staged).await?;
     if !commit.held.replays(&staged) {
         commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
     }
@@ -110,15 +110,16 @@ pub(super) async fn dead_letter(
     let held = held(transaction, lease, ATTEMPTED).await?;
     held.check(ATTEMPTED, batches)?;
     let staged = read_staged(transaction, lease, batches, ATTEMPTED).await?;
-    let opened = Incoming::open(lease.run_no, &staged);
+    let numbers = Numbers::new(lease.run_no, held.first_seq);
+    let opened = Incoming::open(numbers, &staged);
     let mut commit = Commit::new(transaction, lease, held, &staged).await?;
-    let letters = whole_batch(&opened, &staged[0], lease.run_no);
+    let letters = whole_batch(&opened, &staged[0], numbers)?;
     let mut ids = RecordIds::default();
     for letter in &letters {
         letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, id, letter.observed_seq));
     }
-    commit.note(&ids, &staged).await?;
     commit.keep(&letters).await?;
+    commit.note(&ids, &staged).await?;
     commit.tally.give_up(u64::try_from(staged[0].record_count).unwrap_or(0), error);
     commit.fence(&staged, ATTEMPTED).await
 }
@@ -264,13 +265,14 @@ impl<'a> Commit<'a> {
         Ok(Sorted { buffers: buffers.into_values().collect(), letters, ids })
     }
 
-    /// Keeps the ids for the load's sweep, and resolves older dead letters of these records: what was served anew has
-    /// landed, or gets a newer letter.
+    /// Keeps the ids for the load's sweep, and resolves older dead letters of these records, those of this commit too: what
+    /// was served later has landed, or has a newer letter.
     async fn note(&mut self, ids: &RecordIds<'_>, staged: &[StagedRow]) -> Result<(), Fault> {
         const SEEN: &str = "INSERT INTO gtm.seen_batch (tenant_id, connector_id, seq, entity, ids)
             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, connector_id, seq, entity) DO NOTHING";
-        const RESOLVE: &str = "DELETE FROM gtm.dead_letter WHERE tenant_id = $1 AND connector_id = $2 AND entity = $3
-            AND source_id = ANY($4) AND observed_seq < $5 AND account_id = $6";
+        const RESOLVE: &str = "DELETE FROM gtm.dead_letter AS d USING unnest($4::text[], $5::bigint[]) AS n (source_id, seq)
+            WHERE d.tenant_id = $1 AND d.connector_id = $2 AND d.entity = $3 AND d.account_id = $6
+                AND d.source_id = n.source_id AND d.observed_seq < n.seq";
         let [tenant, connector, _] = lease_key(self.lease);
         let first = staged.first().map_or(0, |row| row.seq);
         for (entity, some) in ids.iter() {
@@ -280,11 +282,11 @@ impl<'a> Commit<'a> {
                 query::execute(self.transaction, SEEN, &[&tenant, &connector, &first, &entity.table(), &packed])
                     .await?;
             }
-            if self.held.dead_letters > 0 {
-                let older_than = observed_seq(self.lease.run_no, first, 0);
+            if self.held.dead_letters + self.letters > 0 {
+                let observed: Vec<_> = some.iter().map(|record| record.observed_seq).collect();
                 let some: Vec<_> = some.iter().map(|record| &*record.source_id).collect();
                 let values: query::Values<'_> =
-                    &[&tenant, &connector, &entity.table(), &some, &older_than, &self.held.account_id];
+                    &[&tenant, &connector, &entity.table(), &some, &observed, &self.held.account_id];
                 let resolved = query::execute(self.transaction, RESOLVE, values).await?;
                 self.letters -= i64::try_from(resolved).unwrap_or(i64::MAX);
             }

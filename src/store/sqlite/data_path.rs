@@ -16,8 +16,8 @@ use crate::{
     store::{
         Applied, Error, NewStaged,
         held::{Held, Recorded},
-        incoming::{Change, DeadLetter, Incoming, Item, StagedRow, observed_seq, whole_batch},
-        record_ids::{self, RecordIds},
+        incoming::{Change, DeadLetter, Incoming, Item, Numbers, StagedRow, whole_batch},
+        record_ids::{self, RecordId, RecordIds},
         tally::Tally,
     },
 };
@@ -74,7 +74,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, lease: &Lease, batches: &[Sta
     let held = held(transaction, lease, ATTEMPTED)?;
     held.check(ATTEMPTED, &recorded.open)?;
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED)?;
-    let incoming = Incoming::open(lease.run_no, &staged)?;
+    let incoming = Incoming::open(Numbers::new(lease.run_no, held.first_seq), &staged)?;
     let mut commit = Commit::new(transaction, lease, held, &staged);
     let (mut tombstones, mut ids) = (Vec::new(), RecordIds::default());
     // Tombstones last: one that came before an older version of its record must not cost that version's values.
@@ -115,10 +115,11 @@ pub(super) fn dead_letter(
     let held = held(transaction, lease, ATTEMPTED)?;
     held.check(ATTEMPTED, batches)?;
     let staged = read_staged(transaction, lease, batches, ATTEMPTED)?;
-    let opened = Incoming::open(lease.run_no, &staged);
+    let numbers = Numbers::new(lease.run_no, held.first_seq);
+    let opened = Incoming::open(numbers, &staged);
     let mut commit = Commit::new(transaction, lease, held, &staged);
     let mut ids = RecordIds::default();
-    for letter in whole_batch(&opened, &staged[0], lease.run_no) {
+    for letter in whole_batch(&opened, &staged[0], numbers)? {
         let seq = letter.observed_seq;
         letter.record().into_iter().for_each(|(entity, id)| ids.add(entity, Cow::Owned(id.into_owned()), seq));
         commit.keep(&letter)?;
@@ -242,12 +243,11 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
-    /// Keeps the ids for the load's sweep, and resolves older dead letters of these records: what was served anew has
-    /// landed, or got a newer letter.
+    /// Keeps the ids for the load's sweep, and resolves older dead letters of these records, those of this commit too: what
+    /// was served later has landed, or has a newer letter.
     fn note(&mut self, ids: &RecordIds<'_>, staged: &[StagedRow]) -> rusqlite::Result<()> {
         let [tenant, connector, _] = lease_key(self.lease);
         let first = staged.first().map_or(0, |row| row.seq);
-        let older_than = observed_seq(self.lease.run_no, first, 0);
         let mut resolve = self.transaction.prepare_cached(
             "DELETE FROM dead_letter WHERE tenant_id = ?1 AND connector_id = ?2 AND entity = ?3 AND source_id = ?4
                  AND observed_seq < ?5 AND account_id = ?6",
@@ -262,9 +262,10 @@ impl<'a> Commit<'a> {
                     )?
                     .execute(params![tenant, connector, first, entity.table(), record_ids::pack(&seen)])?;
             }
-            for record in some.iter().filter(|_| self.held.dead_letters > 0) {
-                let id = &record.source_id;
-                let values = params![tenant, connector, entity.table(), id, older_than, self.held.account_id];
+            let has_letters = self.held.dead_letters + self.letters > 0;
+            for RecordId { source_id, observed_seq } in some.iter().filter(|_| has_letters) {
+                let values =
+                    params![tenant, connector, entity.table(), source_id, observed_seq, self.held.account_id];
                 self.letters -= i64::try_from(resolve.execute(values)?).unwrap_or(i64::MAX);
             }
         }
