@@ -145,7 +145,7 @@ async fn list(
         Format::Json => print_json(output, &found.iter().map(described).collect())?,
         Format::Table if found.is_empty() => remark("no dead letters"),
         Format::Table => {
-            let head = ["SEQ", "RECORDED", "ENTITY", "RECORD", "CODE", "FIELD", "BATCH", "REPLAY", "RUN"];
+            let head = ["SEQ", "RECORDED", "ACCOUNT", "ENTITY", "RECORD", "CODE", "FIELD", "BATCH", "REPLAY", "RUN"];
             table::print(output, &head, &found.iter().map(row).collect::<Vec<_>>())?;
         }
     }
@@ -160,6 +160,7 @@ fn row(letter: &DeadLetterRow) -> Vec<String> {
     vec![
         letter.observed_seq.to_string(),
         format!("{:.0}", letter.recorded_at),
+        letter.account_id.clone(),
         optional(letter.entity.map(|entity| entity.table())),
         optional(letter.source_id.as_deref()),
         letter.code.clone(),
@@ -175,6 +176,7 @@ fn described(letter: &DeadLetterRow) -> Value {
     json!({
         "observedSeq": letter.observed_seq,
         "recordedAt": letter.recorded_at,
+        "account": letter.account_id,
         "entity": letter.entity.map(|entity| entity.table()),
         "record": letter.source_id,
         "code": letter.code,
@@ -231,13 +233,16 @@ async fn wish(
     output: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let store = open(&common.store).await?;
-    known(store.as_ref(), whose).await?;
+    let account = known(store.as_ref(), whose).await?.account_id;
     let claim = store.tenant_claim(&whose.tenant).await?;
     let claim = claim.with_context(|| format!("no TenantSchedule holds tenant {}", whose.tenant))?;
-    let (count, without_id) = count(store.as_ref(), whose, letters).await?;
-    remark(&format!("selects {count} dead letters now; run this to {} them:", verb.name()));
+    let Counted { all, without_id, former } = count(store.as_ref(), whose, letters, account.as_deref()).await?;
+    remark(&format!("selects {all} dead letters now; run this to {} them:", verb.name()));
     if verb == Verb::Replay && without_id > 0 {
         remark(&format!("({without_id} of them have no id and cannot be read back: a full sync resolves those)"));
+    }
+    if verb == Verb::Replay && former > 0 {
+        remark(&format!("({former} of them are of a former account and cannot be read back: discard those)"));
     }
     let token = format!("{}-{}", verb.name(), clock::now().strftime("%Y%m%dT%H%M%SZ"));
     let patch = kubectl::patch(verb, &token, letters);
@@ -251,17 +256,38 @@ async fn wish(
     Ok(())
 }
 
-/// How many letters are selected, and how many of them have no id.
-async fn count(store: &dyn Store, whose: &Whose, letters: &LetterSelection) -> anyhow::Result<(usize, usize)> {
-    let (mut count, mut without_id, mut after) = (0, 0, None);
-    while count < COUNTED {
+/// How many letters are selected.
+#[derive(Debug, Default)]
+struct Counted {
+    /// All of them.
+    all: usize,
+    /// Those of the present account that have no id.
+    without_id: usize,
+    /// Those of a former account.
+    former: usize,
+}
+
+async fn count(
+    store: &dyn Store,
+    whose: &Whose,
+    letters: &LetterSelection,
+    account: Option<&str>,
+) -> anyhow::Result<Counted> {
+    let (mut counted, mut after) = (Counted::default(), None);
+    while counted.all < COUNTED {
         let page = store.dead_letters(&whose.tenant, &whose.connector, letters, after, COUNTED_AT_ONCE).await?;
-        count += page.len();
-        without_id += page.iter().filter(|letter| letter.entity.is_none() || letter.source_id.is_none()).count();
+        counted.all += page.len();
+        for letter in &page {
+            if account.is_some_and(|account| account != letter.account_id) {
+                counted.former += 1;
+            } else if letter.entity.is_none() || letter.source_id.is_none() {
+                counted.without_id += 1;
+            }
+        }
         match page.last() {
             Some(last) if page.len() == COUNTED_AT_ONCE => after = Some(last.observed_seq),
             _ => break,
         }
     }
-    Ok((count, without_id))
+    Ok(counted)
 }

@@ -18,7 +18,7 @@ use crate::{
     ids::{ConnectorId, TenantId},
     model::entity::Entity,
     settings::StoreSettings,
-    store::{self, SCHEMA_VERSIONS, Store},
+    store::{self, ConnectorRecord, SCHEMA_VERSIONS, Store},
 };
 
 /// The commands.
@@ -93,16 +93,15 @@ async fn open(settings: &StoreSettings) -> anyhow::Result<Arc<dyn Store>> {
     Ok(store)
 }
 
-/// Fails for a connector that the store does not know.
-async fn known(store: &dyn Store, whose: &Whose) -> anyhow::Result<()> {
+/// The connector; fails for one that the store does not know.
+async fn known(store: &dyn Store, whose: &Whose) -> anyhow::Result<ConnectorRecord> {
     let found = store.connector(&whose.tenant, &whose.connector).await?;
-    ensure!(
-        found.is_some(),
-        "the store knows no connector {} of tenant {}, or it is deleted: `kubectl get connectors -A` lists what there is",
-        whose.connector,
-        whose.tenant
-    );
-    Ok(())
+    found.with_context(|| {
+        format!(
+            "the store knows no connector {} of tenant {}, or it is deleted: `kubectl get connectors -A` lists what there is",
+            whose.connector, whose.tenant
+        )
+    })
 }
 
 /// An entity by the name of its table.

@@ -73,6 +73,7 @@ mod tests {
     fn letter(payload: Vec<u8>, form: &str) -> DeadLetterRow {
         DeadLetterRow {
             observed_seq: 1,
+            account_id: "portal-1".to_owned(),
             workflow_id: "run".to_owned(),
             batch_index: 0,
             entity: Some(Entity::Stage),

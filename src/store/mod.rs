@@ -84,8 +84,8 @@ pub trait Store: TokenStore + Send + Sync {
     /// the overlay, increments the credential's revision and sets `connection_status` to pending (R7).
     /// Tokens present at the first sight of a uid are recorded as handled, not executed (R8): a CR restored from a
     /// backup repeats no verb. What a fresh wish changes in the store takes effect here: `ResetCursor` forgets cursors,
-    /// load and account binding and takes the lease from a run at work, which ends as failed; `Replay` marks dead letters,
-    /// `Discard` deletes them; `Resync` notes the range, and `ConfirmSweep` how many rows the sweeps may delete that were refused.
+    /// load and account binding and takes the lease from a run at work, which ends as failed; `Replay` marks dead letters
+    /// of the present account, `Discard` deletes any; `Resync` notes the range, and `ConfirmSweep` how many rows the sweeps may delete that were refused.
     ///
     /// # Errors
     /// `Refused` (`TenantClaimedElsewhere`) when the tenant's claim is another namespace's (R5).
@@ -232,7 +232,7 @@ pub trait Store: TokenStore + Send + Sync {
 
     // --- dead letters, life of the data ---------------------------------------------------------------------------
 
-    /// Dead letters of a connector above `after`, by version number, at most `limit`.
+    /// Dead letters of a connector above `after`, of all its accounts, by version number, at most `limit`.
     async fn dead_letters(
         &self,
         tenant: &TenantId,

@@ -156,6 +156,8 @@ pub struct LetterSelection {
 pub struct DeadLetterRow {
     /// Its version number; unique for the connector.
     pub observed_seq: i64,
+    /// The vendor account it came from; that of a former one cannot be read back, only discarded.
+    pub account_id: String,
     /// The run that met it.
     pub workflow_id: String,
     /// Its batch within that run.

@@ -33,9 +33,9 @@ impl Stored {
                     1, 'connected', '', '2026-11-23T00:00:00.000000Z');
             INSERT INTO dead_letter (tenant_id, connector_id, observed_seq, account_id, workflow_id, batch_index, entity,
                     source_id, code, field, payload, payload_form, recorded_at)
-                VALUES ('acme', 'hubspot', 7, '1', 'run-1', 3, 'contact', 'o''brien', 'UnstorableValue', 'phone',
+                VALUES ('acme', 'hubspot', 7, 'portal-1', 'run-1', 3, 'contact', 'o''brien', 'UnstorableValue', 'phone',
                     CAST('{{\"email\":\"{CANARY}\"}}' AS BLOB), 'served', '2026-11-23T01:00:00.000000Z'),
-                ('acme', 'hubspot', 8, '1', 'run-2', 0, NULL, NULL, 'BatchFailed', NULL, x'', 'expired',
+                ('acme', 'hubspot', 8, 'portal-1', 'run-2', 0, NULL, NULL, 'BatchFailed', NULL, x'', 'expired',
                     '2026-11-23T02:00:00.000000Z');
             INSERT INTO run (tenant_id, connector_id, workflow_id, run_no, full_sync, first_seq, started_at, finished_at,
                     outcome, error, entity_type, stats, failed_streams)
@@ -95,7 +95,7 @@ async fn dead_letters_are_listed_and_selected_and_payloads_are_shown_only_when_a
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
     assert!(lines[0].starts_with("SEQ") && !table.contains('\u{1b}'), "no colours into a pipe: {table}");
-    for told in ["7", "2026-11-23T01:00:00Z", "contact", "o'brien", "UnstorableValue", "phone", "run-1"] {
+    for told in ["7", "2026-11-23T01:00:00Z", "portal-1", "contact", "o'brien", "UnstorableValue", "phone", "run-1"] {
         assert!(lines[1].contains(told), "{told}: {}", lines[1]);
     }
     let selected = stored.json(&format!("dead-letters list {OF_HUBSPOT} --run run-2 --batch 0"));
@@ -123,6 +123,10 @@ async fn replay_and_discard_print_the_wish_and_write_nothing() {
     let said = stored.run(&format!("dead-letters replay {OF_HUBSPOT}"));
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("selects 2 dead letters") && said.contains("1 of them have no id"), "{said}");
+    stored.execute("UPDATE connector SET account_id = 'another'");
+    let said = stored.run(&format!("dead-letters replay {OF_HUBSPOT}"));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("2 of them are of a former account") && said.contains("discard"), "{said}");
     assert_eq!(
         stored.json(&format!("dead-letters discard {OF_HUBSPOT} --all"))["spec"]["requests"]["discard"]["all"],
         true

@@ -107,21 +107,7 @@ impl HubSpot {
     /// Stages come with their pipelines, in one answer.
     pub(super) async fn read_stages(&self, ids: &[String], into: &mut PageWriter<'_>) -> Result<(), Error> {
         let at = self.account().await?.clock;
-        let mut missing = distinct(ids);
-        let wanted = missing.clone();
-        let page = self.pipelines_page().await?;
-        for raw in page.records() {
-            let pipeline = id_of(raw).ok_or_else(|| nameless("list of deal pipelines"))?;
-            let prefix = format!("{pipeline}:");
-            if !wanted.iter().any(|id| id.starts_with(&prefix)) {
-                continue;
-            }
-            let seen = directory::push_pipeline(raw, |id| wanted.contains(id), into);
-            missing.retain(|id| !seen.stages.iter().any(|stage| stage == id));
-            if seen.unreadable {
-                missing.retain(|id| !id.starts_with(&prefix));
-            }
-        }
+        let missing = push_stages(&self.pipelines_page().await?, &distinct(ids), into)?;
         missing.into_iter().for_each(|id| push_unknown(Entity::Stage, id, at, into));
         Ok(())
     }
@@ -137,6 +123,29 @@ impl HubSpot {
         let (answer, _): (SearchTotal, _) = self.client.read(&call).await?;
         Ok(answer.total)
     }
+}
+
+/// Pushes the wanted stages of a page of pipelines and answers the ids of those that are not there. The id of a pipeline,
+/// which a letter of one has that was unreadable as a whole, brings all its stages; itself it is no stage's.
+pub(super) fn push_stages<'i>(
+    page: &Page,
+    wanted: &BTreeSet<&'i str>,
+    into: &mut PageWriter<'_>,
+) -> Result<BTreeSet<&'i str>, Error> {
+    let mut missing = wanted.clone();
+    for raw in page.records() {
+        let pipeline = id_of(raw).ok_or_else(|| nameless("list of deal pipelines"))?;
+        let (whole, prefix) = (wanted.contains(&*pipeline), format!("{pipeline}:"));
+        if !whole && !wanted.iter().any(|id| id.starts_with(&prefix)) {
+            continue;
+        }
+        let seen = directory::push_pipeline(raw, |id| whole || wanted.contains(id), into);
+        missing.retain(|id| !seen.stages.iter().any(|stage| stage == id));
+        if seen.unreadable {
+            missing.retain(|id| *id != pipeline && !id.starts_with(&prefix));
+        }
+    }
+    Ok(missing)
 }
 
 fn push_unknown(entity: Entity, source_id: &str, at: Timestamp, into: &mut PageWriter<'_>) {

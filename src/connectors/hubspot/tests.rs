@@ -9,6 +9,7 @@ use super::{
     config::{OBJECT_TYPES, ObjectType, STREAMS, To, property_names},
     directory,
     mapping::{Fault, Plan},
+    read_back,
     record::{Object, Page, listed_links},
 };
 use crate::{
@@ -149,6 +150,29 @@ fn owners_and_stages_are_rows_and_people_who_left_stay_inactive() {
     });
     let mapped = owners + &stages;
     assert_eq!(mapped, include_str!("testdata/directory.golden"), "{mapped}");
+}
+
+#[test]
+fn the_letter_of_an_unreadable_pipeline_is_replayed_with_all_its_stages() {
+    let read = |stages: &str, ids: &[&str]| {
+        let page = format!(r#"{{"results":[{{"id":"7","stages":{stages}}},{{"id":"8","stages":[{{"id":"1"}}]}}]}}"#);
+        let page = Page::parse(page.into_bytes()).expect("a page");
+        let mut missing = Vec::new();
+        let pushed = page_of(&default_policy("pipelines"), |into| {
+            let left = read_back::push_stages(&page, &ids.iter().copied().collect(), into).expect("named");
+            missing.extend(left.into_iter().map(str::to_owned));
+        });
+        let heads = pushed.lines().filter(|line| !line.starts_with("  ")).map(str::to_owned).collect::<Vec<_>>();
+        (heads, missing)
+    };
+    let (unreadable, missing) = read("null", &["7", "7:1"]);
+    assert!(unreadable.len() == 1 && unreadable[0].contains("UnparsableRecord"), "{unreadable:?}");
+    assert_eq!(missing, [""; 0], "nothing can be said of either");
+    let (readable, missing) = read(r#"[{"id":"1"},{"id":"2"}]"#, &["7"]);
+    assert!(readable.len() == 2 && readable[0].contains("7:1") && readable[1].contains("7:2"), "{readable:?}");
+    assert_eq!(missing, ["7"], "no stage has that id: its letter is resolved");
+    let (one, missing) = read(r#"[{"id":"1"},{"id":"2"}]"#, &["7:2", "7:3"]);
+    assert_eq!((one.len(), missing), (1, vec!["7:3".to_owned()]));
 }
 
 #[test]

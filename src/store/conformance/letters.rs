@@ -2,11 +2,12 @@
 
 use gtm_sync::{
     model::{cursor::Load, entity::Entity, record::Rejected},
-    store::{Error, LetterSelection, Replay, RunEnd, Verb, Wish},
+    store::{DeadLetterRow, Error, LeaseRequest, LetterSelection, Replay, RunEnd, Verb, Wish},
 };
 
 use super::world::{
-    World, at_end, batch, connector_id, contact, increment, load, load_at, poison, rejected, tenant_id,
+    ACCOUNT, World, at_end, batch, connector_id, contact, increment, load, load_at, poison, rejected, request,
+    tenant_id,
 };
 
 const OLD: Option<&str> = Some("2026-01-01T00:00:00Z");
@@ -112,6 +113,26 @@ pub(crate) async fn a_replay_marks_only_dead_letters_with_an_id_and_pages_by_ver
     assert_eq!(world.store.replays(&lease, rest[0].observed_seq, 2).await, Ok(vec![]));
     let lost = gtm_sync::contract::activities::Lease { epoch: "lost".to_owned(), ..lease };
     assert!(matches!(world.store.replays(&lost, 0, 2).await, Err(Error::StaleRun { .. })));
+}
+
+pub(crate) async fn letters_of_a_former_account_are_listed_with_it_and_never_marked(world: &World) {
+    world.projected().await;
+    world.run("run-1", load(), batch(&[], &[rejected("1", "X", None), rejected("2", "X", None)])).await;
+    world.wish(Verb::ResetCursor, "another portal".into()).await;
+    let other = LeaseRequest { account_id: "portal-2".to_owned(), load: increment(), ..request("run-2", None) };
+    let lease = world.store.take_lease(&other).await.expect("free").lease;
+    world.commit(&lease, 0, load_at(1), batch(&[], &[rejected("1", "X", None)])).await;
+    let answer = world.wish(Verb::Replay, "again".into()).await;
+    assert_eq!(answer.fresh_tokens[&Verb::Replay].outcome.as_deref(), Some("1 dead letter marked"));
+    let all = LetterSelection::default();
+    let listed = world.store.dead_letters(&tenant_id(), &connector_id(), &all, None, 9).await.expect("lists");
+    let described = |letter: &DeadLetterRow| (letter.account_id.clone(), letter.replay_requested_at.is_some());
+    let former = (ACCOUNT.to_owned(), false);
+    let listed: Vec<_> = listed.iter().map(described).collect();
+    assert_eq!(listed, [former.clone(), former, ("portal-2".to_owned(), true)]);
+    assert_eq!(world.store.replays(&lease, 0, 9).await.expect("lists").len(), 1);
+    world.wish(Verb::Discard, Wish { letters: all, ..Wish::from("all of it") }).await;
+    assert_eq!(world.count("dead_letter").await, 0);
 }
 
 pub(crate) async fn a_replayed_record_lands_or_is_rejected_again_with_one_newer_unmarked_letter(world: &World) {

@@ -46,7 +46,8 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Marks letters for replay; those without an id cannot be read back. Answers how many are marked.
+/// Marks letters for replay. Those without an id cannot be read back, nor those of a former account; after a reset, before
+/// the next account is known, any may be its own. Answers how many are marked.
 pub(super) async fn mark(
     transaction: &Transaction<'_>,
     tenant: &TenantId,
@@ -54,7 +55,9 @@ pub(super) async fn mark(
     selection: &LetterSelection,
 ) -> Result<u64, Fault> {
     const MARK: &str = concat!(
-        "UPDATE gtm.dead_letter SET replay_requested_at = now() WHERE entity IS NOT NULL AND source_id IS NOT NULL AND ",
+        "UPDATE gtm.dead_letter SET replay_requested_at = now() WHERE entity IS NOT NULL AND source_id IS NOT NULL
+             AND account_id = coalesce((SELECT c.account_id FROM gtm.connector AS c
+                 WHERE c.tenant_id = $1 AND c.connector_id = $2), account_id) AND ",
         selected!()
     );
     query::execute(transaction, MARK, &Key::new(tenant, connector, selection).values()).await
@@ -126,7 +129,7 @@ pub(super) async fn list(
 ) -> Result<Vec<DeadLetterRow>, Fault> {
     const LIST: &str = concat!(
         "SELECT observed_seq, workflow_id, batch_index, entity, source_id, code, field, recorded_at,
-             replay_requested_at, payload, payload_form
+             replay_requested_at, payload, payload_form, account_id
          FROM gtm.dead_letter WHERE ",
         selected!(),
         " AND ($7::bigint IS NULL OR observed_seq > $7) ORDER BY observed_seq LIMIT $8"
@@ -150,5 +153,6 @@ fn read(row: &Row) -> Result<DeadLetterRow, Fault> {
         replay_requested_at: row.try_get(8)?,
         payload: row.try_get(9)?,
         payload_form: row.try_get(10)?,
+        account_id: row.try_get(11)?,
     })
 }

@@ -44,7 +44,8 @@ fn execute(transaction: &Transaction<'_>, sql: &str, key: [Box<dyn ToSql + '_>; 
     Ok(u64::try_from(changed).unwrap_or(u64::MAX))
 }
 
-/// Marks letters for replay; those without an id cannot be read back. Answers how many are marked.
+/// Marks letters for replay. Those without an id cannot be read back, nor those of a former account; after a reset, before
+/// the next account is known, any may be its own. Answers how many are marked.
 pub(super) fn mark(
     transaction: &Transaction<'_>,
     tenant: &TenantId,
@@ -53,7 +54,9 @@ pub(super) fn mark(
 ) -> rusqlite::Result<u64> {
     const MARK: &str = concat!(
         "UPDATE dead_letter SET replay_requested_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')
-         WHERE entity IS NOT NULL AND source_id IS NOT NULL AND ",
+         WHERE entity IS NOT NULL AND source_id IS NOT NULL
+             AND account_id = coalesce((SELECT c.account_id FROM connector AS c
+                 WHERE c.tenant_id = ?1 AND c.connector_id = ?2), account_id) AND ",
         selected!()
     );
     execute(transaction, MARK, key(tenant, connector, selection))
@@ -120,7 +123,7 @@ pub(super) fn list(
 ) -> Result<Vec<DeadLetterRow>, Fault> {
     const LIST: &str = concat!(
         "SELECT observed_seq, workflow_id, batch_index, entity, source_id, code, field, recorded_at,
-             replay_requested_at, payload, payload_form
+             replay_requested_at, payload, payload_form, account_id
          FROM dead_letter WHERE ",
         selected!(),
         " AND (?7 IS NULL OR observed_seq > ?7) ORDER BY observed_seq LIMIT ?8"
@@ -146,5 +149,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<DeadLetterRow> {
         replay_requested_at: row.get::<_, Option<At>>(8)?.map(|at| at.0),
         payload: row.get(9)?,
         payload_form: row.get(10)?,
+        account_id: row.get(11)?,
     })
 }
