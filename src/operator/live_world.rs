@@ -86,8 +86,8 @@ impl LiveWorld {
                     store.remove_tenant(&tenant, &owner).await?;
                     Answer::Done
                 }
-                Request::RemoveConnector(tenant, connector) => {
-                    store.remove_connector(&tenant, &connector).await?;
+                Request::RemoveConnector(tenant, connector, uid) => {
+                    store.remove_connector(&tenant, &connector, &uid).await?;
                     Answer::Done
                 }
                 _ => unreachable!("`call` sends requests of the store only"),

@@ -66,8 +66,8 @@ pub enum Request {
     TenantClaim(TenantId),
     /// `Store::put_connector` → `Connector`.
     PutConnector(Box<ConnectorProjection>),
-    /// `Store::remove_connector` → `Done`.
-    RemoveConnector(TenantId, ConnectorId),
+    /// `Store::remove_connector`, of the life with this uid → `Done`.
+    RemoveConnector(TenantId, ConnectorId, String),
     /// `Temporal::describe_schedule` → `Schedule`.
     DescribeSchedule(String),
     /// `Temporal::create_schedule` → `Started`.

@@ -109,8 +109,8 @@ impl State {
             }
             Request::TenantClaim(tenant) => Answer::Claimant(self.claims.get(tenant.as_str()).cloned()),
             Request::PutConnector(wanted) => Answer::Connector(Box::new(self.put_connector(*wanted))),
-            Request::RemoveConnector(_, connector) => {
-                self.connectors.remove(connector.as_str());
+            Request::RemoveConnector(_, connector, uid) => {
+                self.connectors.retain(|id, projected| id != connector.as_str() || projected.uid != uid);
                 Answer::Done
             }
             Request::RemoveTenant(..) => Answer::Done,

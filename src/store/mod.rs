@@ -95,8 +95,9 @@ pub trait Store: TokenStore + Send + Sync {
     /// `handled` goes on telling them with the time of their recording.
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error>;
 
-    /// Marks a connector removed: not listed any more, its runs are refused at the next batch; rows stay.
-    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error>;
+    /// Marks a connector removed: not listed any more, its runs are refused at the next batch; rows stay. Does nothing
+    /// unless `uid` is that of its CR as last projected: a removal that comes late is not of the CR's next life (R45).
+    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId, uid: &str) -> Result<(), Error>;
 
     /// All projected connectors of a cluster id (removed ones too), for the full compare and the sweep (R29, R11).
     async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error>;

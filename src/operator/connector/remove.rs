@@ -83,7 +83,8 @@ impl Step for Remove {
                 if owner.cluster_id == self.installation.cluster_id && owner.namespace == self.gone.key.namespace =>
             {
                 self.phase = Phase::Unprojecting;
-                Some(Request::RemoveConnector(self.gone.tenant_id.clone(), self.gone.connector_id.clone()))
+                let Gone { key, tenant_id, connector_id } = self.gone.clone();
+                Some(Request::RemoveConnector(tenant_id, connector_id, key.uid))
             }
             (Phase::Unprojecting, Some(Ok(_))) => {
                 let id = self.installation.names.connector_schedule(&self.gone.tenant_id, &self.gone.connector_id);

@@ -341,6 +341,10 @@ fn deletion_marks_the_row_only_where_the_claim_is_the_objects() {
     run(&world, Remove::new(foreign, installation.clone()));
     assert_eq!(world.state().connectors.len(), 1);
     assert_eq!(world.state().schedules.len(), 1);
+    let mut earlier = gone.clone();
+    earlier.key.uid = "of a life before".to_owned();
+    run(&world, Remove::new(earlier, installation.clone()));
+    assert_eq!(world.state().connectors.len(), 1, "a removal that comes late is not of the next life");
     for fault in every_fault(4) {
         world.fail(Some(fault));
         run(&world, Remove::new(gone.clone(), installation.clone()));

@@ -93,7 +93,7 @@ pub(crate) async fn pause_stop_and_removal_refuse_the_next_commit_and_a_new_leas
     world.store.put_connector(&recreated).await.expect("projects");
     assert_eq!(world.store.apply(&lease, batches).await, Err(Error::Stopped), "another life of the CR");
     world.store.put_connector(&connector()).await.expect("projects");
-    world.store.remove_connector(&tenant_id(), &connector_id()).await.expect("removes");
+    world.store.remove_connector(&tenant_id(), &connector_id(), "uid-1").await.expect("removes");
     assert_eq!(world.store.apply(&lease, batches).await, Err(Error::Stopped));
     world.store.put_connector(&connector()).await.expect("projects");
     world.store.remove_tenant(&tenant_id(), &owner("team-a", "acme")).await.expect("removes");

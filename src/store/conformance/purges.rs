@@ -70,7 +70,7 @@ pub(crate) async fn a_removed_connector_that_asked_for_it_is_purged_whole_and_it
     world.store.put_connector(&neighbour).await.expect("projects");
     let before = left(world, "other").await;
     world.store.put_connector(&deleting()).await.expect("projects");
-    world.store.remove_connector(&tenant_id(), &connector_id()).await.expect("removes");
+    world.store.remove_connector(&tenant_id(), &connector_id(), "uid-1").await.expect("removes");
     let listed = world.store.projected_connectors("eu1").await.expect("lists");
     assert!(listed.iter().all(|row| row.data_policy == DataPolicy::Delete), "remembered without its CR");
     let stored = left(world, "hubspot").await;
@@ -91,7 +91,7 @@ pub(crate) async fn a_connector_that_is_there_or_whose_data_stays_is_never_purge
     world.store.put_connector(&deleting()).await.expect("projects");
     refused(purge(world, &connector_id()).await);
     world.store.put_connector(&connector()).await.expect("projects");
-    world.store.remove_connector(&tenant_id(), &connector_id()).await.expect("removes");
+    world.store.remove_connector(&tenant_id(), &connector_id(), "uid-1").await.expect("removes");
     refused(purge(world, &connector_id()).await);
     assert_eq!(world.count("contact").await, 2);
 }
@@ -107,7 +107,7 @@ pub(crate) async fn a_purge_takes_a_bounded_part_and_one_that_comes_back_meanwhi
             (WITH RECURSIVE n(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 99) SELECT n FROM n) AS b";
     world.probe.execute(FILL).await;
     world.store.put_connector(&deleting()).await.expect("projects");
-    world.store.remove_connector(&tenant_id(), &connector_id()).await.expect("removes");
+    world.store.remove_connector(&tenant_id(), &connector_id(), "uid-1").await.expect("removes");
     let first = purge(world, &connector_id()).await.expect("purges");
     assert!(!first.done && first.rows >= 10_000, "{first:?}");
     assert_eq!(world.count("contact").await, 2, "rows go last");
@@ -120,7 +120,7 @@ pub(crate) async fn a_purge_takes_a_bounded_part_and_one_that_comes_back_meanwhi
     let lease = world.lease("run-2").await.lease;
     assert!(lease.run_no > 1, "version numbers go on, or rows that are left would win over what is read again");
 
-    world.store.remove_connector(&tenant_id(), &connector_id()).await.expect("removes");
+    world.store.remove_connector(&tenant_id(), &connector_id(), "uid-1").await.expect("removes");
     let mut calls = 0;
     while !purge(world, &connector_id()).await.expect("purges").done {
         calls += 1;

@@ -153,7 +153,7 @@ pub(crate) async fn only_running_and_connected_connectors_are_listed(world: &Wor
         let id = &projection.connector_id;
         world.store.set_connection(&tenant_id(), id, 1, &found(status, None)).await.expect("connection");
     }
-    world.store.remove_connector(&tenant_id(), &"removed".parse().expect("id")).await.expect("removes");
+    world.store.remove_connector(&tenant_id(), &"removed".parse().expect("id"), "uid-1").await.expect("removes");
     let listing = world.store.list_connected(&tenant_id()).await.expect("lists");
     let listed: Vec<_> = listing.connectors.iter().map(|(id, own)| (id.as_str(), *own)).collect();
     assert_eq!((listed, listing.wait_seconds), (vec![("connected", false), ("own", true)], Some(3_000)));
@@ -163,7 +163,9 @@ pub(crate) async fn only_running_and_connected_connectors_are_listed(world: &Wor
 
 pub(crate) async fn a_removed_connector_is_unknown_to_workers_and_listed_for_the_sweep(world: &World) {
     world.projected().await;
-    world.store.remove_connector(&tenant_id(), &connector_id()).await.expect("removes");
+    world.store.remove_connector(&tenant_id(), &connector_id(), "uid-0").await.expect("not this life");
+    assert!(world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").is_some(), "it came too late");
+    world.store.remove_connector(&tenant_id(), &connector_id(), "uid-1").await.expect("removes");
     assert_eq!(world.store.connector(&tenant_id(), &connector_id()).await, Ok(None));
     let listed = world.store.projected_connectors("eu1").await.expect("lists");
     assert_eq!(listed.len(), 1);

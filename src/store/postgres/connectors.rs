@@ -164,11 +164,12 @@ pub(super) async fn remove(
     client: &impl GenericClient,
     tenant: &TenantId,
     connector: &ConnectorId,
+    uid: &str,
 ) -> Result<(), Fault> {
     const REMOVE: &str = "UPDATE gtm.connector SET removed_at = now(), updated_at = clock_timestamp(),
             revision = revision + 1
-        WHERE tenant_id = $1 AND connector_id = $2 AND removed_at IS NULL";
-    query::execute(client, REMOVE, &[&tenant.as_str(), &connector.as_str()]).await?;
+        WHERE tenant_id = $1 AND connector_id = $2 AND uid = $3 AND removed_at IS NULL";
+    query::execute(client, REMOVE, &[&tenant.as_str(), &connector.as_str(), &uid]).await?;
     Ok(())
 }
 

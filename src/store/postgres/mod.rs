@@ -158,8 +158,8 @@ impl Store for PostgresStore {
         transact!(self, "project a connector", |transaction| connectors::put(&transaction, connector))
     }
 
-    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error> {
-        transact!(self, "remove a connector", |transaction| connectors::remove(&transaction, tenant, connector))
+    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId, uid: &str) -> Result<(), Error> {
+        transact!(self, "remove a connector", |transaction| connectors::remove(&transaction, tenant, connector, uid))
     }
 
     async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error> {

@@ -157,13 +157,18 @@ fn reset_connection(
 }
 
 /// `Store::remove_connector`.
-pub(super) fn remove(transaction: &Transaction<'_>, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Fault> {
+pub(super) fn remove(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    connector: &ConnectorId,
+    uid: &str,
+) -> Result<(), Fault> {
     transaction
         .prepare_cached(
             "UPDATE connector SET removed_at = ?3, updated_at = ?3, revision = revision + 1
-             WHERE tenant_id = ?1 AND connector_id = ?2 AND removed_at IS NULL",
+             WHERE tenant_id = ?1 AND connector_id = ?2 AND uid = ?4 AND removed_at IS NULL",
         )?
-        .execute(params![tenant.as_str(), connector.as_str(), At::now()])?;
+        .execute(params![tenant.as_str(), connector.as_str(), At::now(), uid])?;
     Ok(())
 }
 

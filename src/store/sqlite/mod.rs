@@ -127,9 +127,9 @@ impl Store for SqliteStore {
         self.writer.transact("project a connector", move |tx| connectors::put(tx, &connector)).await
     }
 
-    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error> {
-        let (tenant, connector) = (tenant.clone(), connector.clone());
-        self.writer.transact("remove a connector", move |tx| connectors::remove(tx, &tenant, &connector)).await
+    async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId, uid: &str) -> Result<(), Error> {
+        let (tenant, connector, uid) = (tenant.clone(), connector.clone(), uid.to_owned());
+        self.writer.transact("remove a connector", move |tx| connectors::remove(tx, &tenant, &connector, &uid)).await
     }
 
     async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error> {
