@@ -183,7 +183,8 @@ fn next_load(opened: &Opened, account: &Account, full_sync: bool) -> Load {
     let (record, streams) = (&opened.record, opened.source.streams());
     let mut load = match record.resync {
         Some(window) if !full_sync => Load::reread(window, record.generation, streams, account.clock),
-        _ => Load::begin(&record.cursor, record.generation, full_sync, streams, account.clock),
+        // Only a full load gets here with a wish for a re-read: it reads that range, too.
+        covers => Load { covers, ..Load::begin(&record.cursor, record.generation, full_sync, streams, account.clock) },
     };
     let findings = &record.findings;
     let differed = findings.counts.values().any(|count| count.mismatches > 0);

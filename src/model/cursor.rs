@@ -56,6 +56,9 @@ pub struct Load {
     /// Set for a re-read of one time range: the cursor stays where it is.
     #[serde(default)]
     pub window: Option<Window>,
+    /// A time range that somebody wanted read again when this load began, which reads it with all the rest.
+    #[serde(default)]
+    pub covers: Option<Window>,
     /// The source is asked at the end how many records it has.
     #[serde(default)]
     pub counting: bool,
@@ -156,6 +159,7 @@ impl Load {
             token: None,
             sweeping: false,
             window: None,
+            covers: None,
             counting: false,
             replayed_to: 0,
             first_observed: 0,
@@ -232,6 +236,12 @@ impl Load {
             *watermark = self.upper.max(*watermark);
         }
         cursor
+    }
+
+    /// The wish for a re-read that this complete load has fulfilled; what a full load could not read all of is left to a re-read.
+    #[must_use]
+    pub fn fulfilled(&self) -> Option<Window> {
+        self.window.or_else(|| self.covers.filter(|_| self.streams.iter().all(|stream| stream.failed.is_none())))
     }
 
     /// Names of the streams that failed.
@@ -355,5 +365,17 @@ mod tests {
         assert_eq!((reread.streams[0].lower, reread.upper), (Some(window.from), at("2026-11-22T11:55:00Z")));
         STREAMS.iter().for_each(|_| reread.finish_stream());
         assert_eq!((reread.task(), reread.finish(Cursor::default())), (None, Cursor::default()));
+        assert_eq!(reread.fulfilled(), Some(window));
+    }
+
+    #[test]
+    fn a_full_load_fulfils_the_reread_that_was_wanted_when_it_began_if_it_read_everything() {
+        let window = Window { from: at("2026-11-01T00:00:00Z"), to: at("2026-12-01T00:00:00Z") };
+        let mut load = begin(&Cursor::default(), 0, true, "2026-11-22T12:00:00Z");
+        assert_eq!(load.fulfilled(), None);
+        load.covers = Some(window);
+        assert_eq!(load.fulfilled(), Some(window));
+        load.fail_stream("403");
+        assert_eq!(load.fulfilled(), None);
     }
 }

@@ -258,7 +258,7 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
     let [tenant, connector, epoch] = lease_key(lease);
     let (mut counted, mut window, mut resolved) = (BTreeMap::new(), None, 0);
     if let Some(load) = held.completes(end) {
-        window = load.window.map(Json);
+        window = load.fulfilled().map(Json);
         counted = sweep::count(transaction, lease, &held.account_id, load).await?;
         resolved = sweep::end_load(transaction, lease, &held.account_id, load).await?;
     }

@@ -242,7 +242,7 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
     let (tenant, connector) = (lease.tenant_id.as_str(), lease.connector_id.as_str());
     let (mut counted, mut window, mut resolved) = (BTreeMap::new(), None, 0);
     if let Some(load) = held.completes(end) {
-        window = load.window.map(Document);
+        window = load.fulfilled().map(Document);
         counted = sweep::count(transaction, lease, &held.account_id, load)?;
         resolved = sweep::end_load(transaction, lease, &held.account_id, load)?;
     }

@@ -64,5 +64,9 @@ async fn a_resync_of_a_range_reads_it_again_and_leaves_the_cursor() {
     let quiet = stack.sync("after", "acme", "hubspot", false).await.completed();
     assert_eq!(quiet["stats"]["recordsWritten"], 0, "once: {quiet}");
     assert_ne!(status(&stack).await.cursor, cursor, "and then on from where it stood");
+    // A full sync that begins with the wish reads its range with all the rest.
+    wish(&stack, &crm, Verb::Resync, Wish { window: Some(window), ..Wish::from("all again") }).await;
+    stack.sync("full", "acme", "hubspot", true).await.completed();
+    assert_eq!(texts(&stack, "SELECT resync FROM sync_state"), [None]);
     assert_clean(&stack, &crm, "acme", "hubspot").await;
 }
