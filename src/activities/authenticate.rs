@@ -21,7 +21,9 @@ use crate::{
     },
     error_class::Class,
     model::cursor::Load,
-    store::{self, ConnectionFound, ConnectorRecord, DesiredState, LeaseGranted, LeaseHolder, LeaseRequest, RunOutcome},
+    store::{
+        self, ConnectionFound, ConnectorRecord, DesiredState, LeaseGranted, LeaseHolder, LeaseRequest, RunOutcome,
+    },
     temporal::WorkflowState,
 };
 

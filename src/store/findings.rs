@@ -64,18 +64,15 @@ impl Findings {
         let most = |refused: &RefusedSweep| {
             refused.unseen.saturating_add(refused.unseen.saturating_mul(MORE_THAN_CONFIRMED_PERCENT) / 100)
         };
-        self.confirmed_sweeps = self.refused_sweeps.iter().map(|(name, refused)| (name.clone(), most(refused))).collect();
+        self.confirmed_sweeps =
+            self.refused_sweeps.iter().map(|(name, refused)| (name.clone(), most(refused))).collect();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        cursor::Cursor,
-        entity::Entity,
-        stream::Stream,
-    };
+    use crate::model::{cursor::Cursor, entity::Entity, stream::Stream};
 
     #[test]
     fn a_count_that_agrees_ends_a_row_of_mismatches_and_what_is_read_whole_replaces_its_refused_sweep() {
@@ -102,7 +99,11 @@ mod tests {
         load.streams[0].failed = Some("403".to_owned());
         load.counting = false;
         load.streams[0].counted = None;
-        assert_eq!(before.clone().after(&load, &BTreeMap::new(), now), before, "nor does a full load what it cannot read");
+        assert_eq!(
+            before.clone().after(&load, &BTreeMap::new(), now),
+            before,
+            "nor does a full load what it cannot read"
+        );
         let recovered = Load::begin(&Cursor::default(), 1, false, &contacts, now);
         assert!(before.after(&recovered, &BTreeMap::new(), now).refused_sweeps.is_empty(), "it reads it whole");
     }

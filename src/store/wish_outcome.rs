@@ -15,7 +15,8 @@ pub(super) fn sweeps(findings: &Findings) -> String {
     if findings.confirmed_sweeps.is_empty() {
         return NOTHING_REFUSED.to_owned();
     }
-    let most: Vec<_> = findings.confirmed_sweeps.iter().map(|(stream, most)| format!("{most} rows of {stream}")).collect();
+    let most: Vec<_> =
+        findings.confirmed_sweeps.iter().map(|(stream, most)| format!("{most} rows of {stream}")).collect();
     format!("at most {}", most.join(", "))
 }
 

@@ -49,15 +49,13 @@ pub(crate) async fn within_one_commit_what_was_served_last_says_whether_a_record
     world.projected().await;
     let lease = world.begin("run-1", increment()).await.lease;
     // As a replay and the pages after it serve them; a row that the database refuses is a letter in its place, too.
-    let first = batch(&[contact("b", OLD, "good"), poison("c")], &[rejected("a", "First", None), rejected("d", "First", None)]);
+    let first =
+        batch(&[contact("b", OLD, "good"), poison("c")], &[rejected("a", "First", None), rejected("d", "First", None)]);
     let second = batch(
         &[contact("a", OLD, "good"), contact("c", NEW, "good"), poison("e")],
         &[rejected("b", "Second", None), rejected("d", "Second", None), without_id()],
     );
-    let staged = [
-        world.stage(&lease, 0, load_at(1), first).await,
-        world.stage(&lease, 1, load_at(2), second).await,
-    ];
+    let staged = [world.stage(&lease, 0, load_at(1), first).await, world.stage(&lease, 1, load_at(2), second).await];
     let applied = world.store.apply(&lease, &staged).await.expect("applies");
     assert_eq!(applied.stats.errors_count, 7, "each was met, whatever became of its record");
     assert_eq!(world.letter_ids().await, ["e", "b", "d", ""]);

@@ -59,7 +59,10 @@ pub(crate) async fn a_tombstone_keeps_the_last_values_and_a_newer_row_brings_the
     world.write(&lease, 4, &[tombstone("1", OLD, "2026-01-02T00:00:00Z")]).await;
     assert_eq!(world.contact("1", "deleted_at").await, None, "nor does an older tombstone delete it");
     world.write(&lease, 5, &[tombstone("1", None, "2026-03-01T00:00:00Z")]).await;
-    assert!(world.contact("1", "deleted_at").await.is_some(), "without a time of change, the one observed later counts");
+    assert!(
+        world.contact("1", "deleted_at").await.is_some(),
+        "without a time of change, the one observed later counts"
+    );
 }
 
 pub(crate) async fn a_record_that_the_source_did_not_know_comes_back_as_it_was(world: &World) {

@@ -6,7 +6,9 @@ use gtm_sync::{
     store::{ConnectorProjection, RunEnd, Verb, Wish},
 };
 
-use super::world::{ACCOUNT, CALLS, CONTACTS, World, at, at_end, batch, connector, contact, increment, load, rejected, wishes};
+use super::world::{
+    ACCOUNT, CALLS, CONTACTS, World, at, at_end, batch, connector, contact, increment, load, rejected, wishes,
+};
 
 fn window() -> Window {
     Window { from: at("2026-03-01T00:00:00Z"), to: at("2026-04-01T00:00:00Z") }

@@ -270,7 +270,8 @@ impl<'a> Commit<'a> {
     async fn note(&mut self, ids: &RecordIds<'_>, staged: &[StagedRow]) -> Result<(), Fault> {
         const SEEN: &str = "INSERT INTO gtm.seen_batch (tenant_id, connector_id, seq, entity, ids)
             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, connector_id, seq, entity) DO NOTHING";
-        const RESOLVE: &str = "DELETE FROM gtm.dead_letter AS d USING unnest($4::text[], $5::bigint[]) AS n (source_id, seq)
+        const RESOLVE: &str =
+            "DELETE FROM gtm.dead_letter AS d USING unnest($4::text[], $5::bigint[]) AS n (source_id, seq)
             WHERE d.tenant_id = $1 AND d.connector_id = $2 AND d.entity = $3 AND d.account_id = $6
                 AND d.source_id = n.source_id AND d.observed_seq < n.seq";
         let [tenant, connector, _] = lease_key(self.lease);

@@ -47,7 +47,7 @@ pub(super) fn find(
             load: row.get::<_, Option<Document<_>>>(11)?.map(|load| load.0),
             generation: row.get::<_, Option<i64>>(12)?.unwrap_or(0),
             resync: row.get::<_, Option<Document<_>>>(13)?.map(|window| window.0),
-                findings: row.get::<_, Option<Document<_>>>(14)?.map(|findings| findings.0).unwrap_or_default(),
+            findings: row.get::<_, Option<Document<_>>>(14)?.map(|findings| findings.0).unwrap_or_default(),
         })
     };
     Ok(transaction.prepare_cached(READ)?.query_row([tenant.as_str(), connector.as_str()], read).optional()?)

@@ -264,8 +264,7 @@ impl<'a> Commit<'a> {
             }
             let has_letters = self.held.dead_letters + self.letters > 0;
             for RecordId { source_id, observed_seq } in some.iter().filter(|_| has_letters) {
-                let values =
-                    params![tenant, connector, entity.table(), source_id, observed_seq, self.held.account_id];
+                let values = params![tenant, connector, entity.table(), source_id, observed_seq, self.held.account_id];
                 self.letters -= i64::try_from(resolve.execute(values)?).unwrap_or(i64::MAX);
             }
         }

@@ -17,8 +17,8 @@ use crate::{
     ids::{ConnectorId, TenantId},
     model::cursor::{Cursor, Load},
     store::{
-        DesiredState, Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary, held::Held,
-        incoming::begun, projection::keep_account, stored::KEPT_HOURS,
+        DesiredState, Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary, held::Held, incoming::begun,
+        projection::keep_account, stored::KEPT_HOURS,
     },
 };
 

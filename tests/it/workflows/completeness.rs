@@ -121,3 +121,21 @@ async fn the_sources_count_agrees_and_a_difference_shows_until_it_is_gone() {
     later(&stack, &crm, "agreed", false).await;
     assert_eq!(status(&stack).await.findings.counts["contacts"], count(contacts, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs temporal"]
+async fn a_stream_that_recovers_in_an_increment_is_swept_there() {
+    let (stack, crm) = (Stack::on_sqlite().await, crm(300).await);
+    let _worker = stack.worker();
+    acme(&stack, &crm).await;
+    later(&stack, &crm, "first", true).await;
+    let before = live_contacts(&stack);
+    crm.state().add_fault(Fault::always("/crm/objects", Effect::MissingScope { object: Kind::Contacts }));
+    let left_out = stack.sync("left out", "acme", "hubspot", true).await.completed();
+    assert_eq!(left_out["failedStreams"], json!(["contacts"]), "{left_out}");
+    vanish(&crm, Kind::Contacts, 3);
+    crm.state().clear_faults();
+    later(&stack, &crm, "recovered", false).await;
+    assert_eq!(live_contacts(&stack), before - 3, "nobody told of them, but everything was read");
+    assert_clean(&stack, &crm, "acme", "hubspot").await;
+}
