@@ -25,8 +25,8 @@ pub use definition::{definitions, manifests};
 pub use duration::{DurationText, InvalidDuration};
 pub use reference::reference;
 pub use requests::{
-    ConnectorRequests, DiscardRequest, EntityName, Handled, HandledConnectorTokens, ReplayRequest, ResetRequest,
-    ResyncRequest,
+    ConnectorRequests, DiscardRequest, EntityName, Handled, HandledConnectorTokens, Letters, ReplayRequest,
+    ResetRequest, ResyncRequest,
 };
 pub use tenant_schedule::{
     ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,

@@ -60,21 +60,9 @@ pub struct ReplayRequest {
     /// Any text that was not used before, e.g. a date or a commit.
     #[schemars(with = "rules::Token")]
     pub token: String,
-    /// Only dead letters of this run, by its workflow id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<rules::ForeignId>")]
-    pub run: Option<String>,
-    /// Only those of this batch of the run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub batch: Option<i32>,
-    /// Only those of this entity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entity: Option<EntityName>,
-    /// Only those of this record of the entity, by the source's id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<rules::ForeignId>")]
-    pub record: Option<String>,
+    /// Which of them.
+    #[serde(flatten)]
+    pub letters: Letters,
 }
 
 /// A wish to delete dead letters.
@@ -87,6 +75,15 @@ pub struct DiscardRequest {
     /// All dead letters of the connector. Nothing else may be selected with it.
     #[serde(default)]
     pub all: bool,
+    /// Which of them.
+    #[serde(flatten)]
+    pub letters: Letters,
+}
+
+/// Which dead letters; nothing selects all of the connector.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Letters {
     /// Only dead letters of this run, by its workflow id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<rules::ForeignId>")]

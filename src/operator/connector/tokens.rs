@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Input;
 use crate::{
-    crd::{ConnectorRequests, EntityName, Handled, HandledConnectorTokens, NOT_OBSERVED},
+    crd::{ConnectorRequests, EntityName, Handled, HandledConnectorTokens, Letters, NOT_OBSERVED},
     model::{cursor::Window, entity::Entity},
     operator::status_part::time,
     store::{ConnectorAnswer, HandledToken, LetterSelection, Verb, Wish},
@@ -65,12 +65,12 @@ pub fn present(input: &Input) -> BTreeMap<Verb, Wish> {
         (Verb::ResetCursor, wish)
     }));
     wishes.extend(spec.replay.map(|request| {
-        let letters = letters(request.run, request.batch, request.entity, request.record);
+        let letters = selection(request.letters);
         (Verb::Replay, Wish { letters, ..Wish::from(request.token.as_str()) })
     }));
     wishes.extend(spec.discard.map(|request| {
         // `all` is a word for people: that nothing is selected by mistake is a rule of the schema.
-        let letters = letters(request.run, request.batch, request.entity, request.record);
+        let letters = selection(request.letters);
         (Verb::Discard, Wish { letters, ..Wish::from(request.token.as_str()) })
     }));
     wishes.extend(spec.resync.map(|request| {
@@ -80,12 +80,7 @@ pub fn present(input: &Input) -> BTreeMap<Verb, Wish> {
     wishes
 }
 
-fn letters(
-    run: Option<String>,
-    batch: Option<i32>,
-    entity: Option<EntityName>,
-    record: Option<String>,
-) -> LetterSelection {
+fn selection(Letters { run, batch, entity, record }: Letters) -> LetterSelection {
     LetterSelection {
         workflow_id: run,
         // The schema admits no negative one.

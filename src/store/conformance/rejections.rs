@@ -137,8 +137,8 @@ pub(crate) async fn the_array_holds_the_first_thousand_entries_and_all_are_count
             \"errorsCount\":0,\"failedBatches\":999}'")
         .await;
     let mut references = Vec::new();
-    for seq in 0..3 {
-        references.push(world.stage(&lease, seq, load_at(seq + 1), batch(&[], &[rejected("1", "X", None)])).await);
+    for (seq, id) in [(0, "1"), (1, "2"), (2, "3")] {
+        references.push(world.stage(&lease, seq, load_at(seq + 1), batch(&[], &[rejected(id, "X", None)])).await);
     }
     let applied = world.store.apply(&lease, &references).await.expect("applies");
     assert_eq!((applied.stats.failed_batches, applied.failed.len()), (1_002, 3));

@@ -4,6 +4,7 @@ use gtm_sync::{
     model::{
         cursor::{Count, Cursor, Load, RefusedSweep, Task},
         entity::Entity,
+        stream::Stream,
     },
     store::{Error, LeaseRequest, RunEnd, StreamCount, SweepScope, Verb},
 };
@@ -58,9 +59,11 @@ pub(crate) async fn streams_that_share_a_table_are_swept_apart(world: &World) {
     let ids = ["call:1", "call:2", "callback:3", "email:1"];
     let rows: Vec<_> = ids.iter().map(|id| activity(id, "1", "text")).collect();
     world.run("run-1", load(), batch(&rows, &[])).await;
-    let granted = world.begin("run-2", load()).await;
+    let emails = Stream { name: "emails", id_prefix: "email:", ..CALLS };
+    let both = Load::begin(&Cursor::default(), 1, true, &[CALLS, emails], at("2026-11-22T12:00:00Z"));
+    let granted = world.begin("run-2", both.clone()).await;
     let lease = granted.lease;
-    world.commit(&lease, granted.next_seq, read(load()), batch(&[activity("call:1", "1", "text")], &[])).await;
+    world.commit(&lease, granted.next_seq, read(both), batch(&[activity("call:1", "1", "text")], &[])).await;
     let sweep = |prefix: &'static str| world.store.begin_sweep(&lease, CALLS.entity, prefix);
     assert_eq!(sweep("email:").await, Ok(SweepScope { live: 1, unseen: 1 }));
     assert_eq!(sweep(CALLS.id_prefix).await, Ok(SweepScope { live: 2, unseen: 1 }));
