@@ -65,7 +65,7 @@ mod tests {
         };
         let patch = patch(Verb::Replay, "t", &letters);
         let replay = requests(&patch).replay.expect("a replay");
-        assert_eq!((replay.token.as_str(), replay.record.as_deref()), ("t", Some("17")));
+        assert_eq!((replay.token.as_str(), replay.letters.record.as_deref()), ("t", Some("17")));
         assert!(patch["spec"]["requests"]["replay"]["run"].is_null() && patch.to_string().contains("\"run\":null"));
     }
 
@@ -76,7 +76,7 @@ mod tests {
         let batch =
             LetterSelection { workflow_id: Some("run".to_owned()), batch_index: Some(0), ..LetterSelection::default() };
         let some = requests(&patch(Verb::Discard, "t", &batch)).discard.expect("a discard");
-        assert!(!some.all && some.batch == Some(0));
+        assert!(!some.all && some.letters.batch == Some(0));
     }
 
     #[test]
