@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Applied, Error, Findings, RunEnd, RunOutcome, RunSummary, SyncState, findings, incoming::StagedRow};
+use super::{
+    Applied, Error, Findings, Losses, RunEnd, RunOutcome, RunSummary, SyncState, findings, incoming::StagedRow,
+};
 use crate::{
     contract::{activities::StagedRef, workflows::SyncStats},
     model::{
@@ -40,6 +42,8 @@ pub(super) struct Held {
     pub(super) config: ConnectorConfig,
     /// The run's counts so far.
     pub(super) stats: SyncStats,
+    /// Workers lost at the position.
+    pub(super) losses: Losses,
 }
 
 impl Held {
