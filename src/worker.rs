@@ -11,7 +11,7 @@ use temporalio_sdk::{
         worker_tuner::{FixedSizeSlotSupplier, TunerHolder},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use crate::{
     activities::{Activities, shared_budget},
@@ -59,6 +59,7 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
             names: Names::new(settings.temporal.cluster_id.as_deref()),
             metrics,
             draining: stop,
+            company: RwLock::default(),
         };
         poll(&settings, &temporal, activities).await
     };

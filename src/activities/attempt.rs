@@ -32,6 +32,13 @@ impl Attempt {
         Self { number: info.attempt, started, gives_up: started + left.saturating_sub(MARGIN) }
     }
 
+    /// One with a minute's time.
+    #[cfg(test)]
+    pub(super) fn numbered(number: u32) -> Self {
+        let started = Instant::now();
+        Self { number, started, gives_up: started + Duration::from_secs(60) }
+    }
+
     /// How long the attempt has been at work.
     pub(super) fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -89,9 +89,12 @@ impl<'a> Gathering<'a> {
         (self.load, self.batch)
     }
 
-    /// Gathers until the batch is closed.
-    pub(super) async fn gather(&mut self) -> Result<Closed, Stop> {
+    /// Gathers until the batch is closed; with `give_up`, leaves first what stands at its position (R44).
+    pub(super) async fn gather(&mut self, give_up: bool) -> Result<Closed, Stop> {
         let swept_before = self.load.sweeping;
+        if give_up {
+            self.give_up().await?;
+        }
         loop {
             match self.replay().await {
                 Ok(true) if self.is_full() => return Ok(Closed::Full),
@@ -125,7 +128,27 @@ impl<'a> Gathering<'a> {
     fn is_full(&self) -> bool {
         let batch_size = self.opened.record.config.batch_size;
         let late = self.attempt.elapsed() >= MAX_BATCH_TIME || *self.activities.draining.borrow();
-        self.batch.record_count() >= batch_size || self.batch.byte_count() >= MAX_BATCH_BYTES || (late && self.moved)
+        let full = self.batch.record_count() >= batch_size || self.batch.byte_count() >= MAX_BATCH_BYTES;
+        full || self.moved && (late || self.lease.careful)
+    }
+
+    /// Steps over what workers were lost with: the letters to be read back, else the stream or count at work (R44).
+    async fn give_up(&mut self) -> Result<(), Stop> {
+        const REASON: &str = "WorkerLost: each worker that read on here was lost";
+        let (store, lease, after) = (&self.activities.store, self.lease, self.load.replayed_to);
+        let replays = self.attempt.patiently(|| store.replays(lease, after, READ_BACK)).await?;
+        if let Some(last) = replays.last() {
+            self.load.replayed_to = last.observed_seq;
+        } else {
+            match self.load.task() {
+                Some(Task::Read(_) | Task::Sweep(_)) => self.load.fail_stream(REASON),
+                Some(Task::Count(index, _)) => self.load.streams[index].counted = Some(Count::Unknown),
+                None => {}
+            }
+        }
+        tracing::warn!(tenant = %lease.tenant_id, connector = %lease.connector_id, "{REASON}: stepped over");
+        self.moved = true;
+        Ok(())
     }
 
     /// What a failure means for the batch; `None` = the stream at work is left, the load goes on (R24).

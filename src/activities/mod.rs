@@ -8,6 +8,7 @@ mod dispatcher;
 mod failure;
 mod gather;
 mod list_connected;
+mod losses;
 mod sync_batch;
 mod update_sync_state;
 mod write_records;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 use crate::{
     connectors::{budget::Slices, http::HttpClient},
@@ -49,6 +50,8 @@ pub struct Activities {
     pub metrics: Metrics,
     /// Becomes true at SIGTERM: a fetch then returns the pages it has (R41).
     pub draining: watch::Receiver<bool>,
+    /// Held by every activity that reads or writes; for itself alone by one whose workers were lost (R44).
+    pub company: RwLock<()>,
 }
 
 /// The request budgets of one process, shared with all others through the store (R35).
@@ -58,6 +61,11 @@ pub fn shared_budget(store: &Arc<dyn Store>) -> Arc<Slices> {
 }
 
 impl Activities {
+    /// What `losses::Work` needs.
+    fn shared(&self) -> (&Arc<dyn Store>, &RwLock<()>) {
+        (&self.store, &self.company)
+    }
+
     /// Runs one attempt: heartbeats while it works, ends it when it is cancelled, counts its result.
     async fn attempt<T>(
         &self,

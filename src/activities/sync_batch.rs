@@ -8,6 +8,7 @@ use super::{
     dispatcher::{self, Opened},
     failure,
     gather::{Closed, Gathering, Stop},
+    losses::Work,
 };
 use crate::{
     connectors,
@@ -30,12 +31,25 @@ pub(super) async fn run(
     attempt: Attempt,
     input: &SyncBatchInput,
 ) -> Result<SyncBatchResult, ActivityError> {
+    let mut work = Work::at(activities.shared(), attempt, &input.lease, input.seq).await.map_err(failure::of_store)?;
+    let give_up = work.begin_reading().await.map_err(failure::of_store)?;
+    let fetched = fetch(activities, attempt, input, give_up).await;
+    work.end_reading(fetched.is_ok()).await;
+    fetched
+}
+
+async fn fetch(
+    activities: &Activities,
+    attempt: Attempt,
+    input: &SyncBatchInput,
+    give_up: bool,
+) -> Result<SyncBatchResult, ActivityError> {
     let lease = &input.lease;
     let first = first_position(activities, attempt, input).await?;
     let opened = dispatcher::open(activities, attempt, &lease.tenant_id, &lease.connector_id).await;
     let opened = opened.map_err(dispatcher::Refused::into_failure)?;
     let mut gathering = Gathering::new(activities, attempt, lease, &opened, first.clone());
-    let closed = match gathering.gather().await {
+    let closed = match gathering.gather(give_up).await {
         Ok(closed) => closed,
         Err(Stop::Source(error)) => return source_failed(activities, attempt, lease, &opened, error).await,
         Err(Stop::Store(error)) => return Err(failure::of_store(error)),

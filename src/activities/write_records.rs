@@ -3,7 +3,12 @@
 use temporalio_common::error::ApplicationFailure;
 use temporalio_sdk::activities::ActivityError;
 
-use super::{Activities, attempt::Attempt, failure};
+use super::{
+    Activities,
+    attempt::Attempt,
+    failure,
+    losses::{Unwritten, Work},
+};
 use crate::{
     contract::{
         activities::{RejectedBatch, StagedRef, WriteRecordsInput, WriteRecordsResult},
@@ -13,8 +18,12 @@ use crate::{
     store::{self, Applied},
 };
 
+/// Said of a batch that is not begun any more (R44).
+const KILLS: &str =
+    "WorkerLost: workers die of this batch even without its records; give them more memory, then reset the cursor";
+
 /// The first attempt applies all batches as one commit; after a failure each is a commit of its own, so that one bad
-/// batch costs only itself (R49).
+/// batch costs only itself (R49); so it is where workers were lost (R44).
 ///
 /// # Idempotency
 /// By staged id: what is applied already answers with its recorded result.
@@ -24,12 +33,19 @@ pub(super) async fn run(
     input: &WriteRecordsInput,
 ) -> Result<WriteRecordsResult, ActivityError> {
     let mut done = WriteRecordsResult { next_seq: 0, stats: SyncStats::default(), failed: Vec::new() };
-    let size = if attempt.number == 1 { input.batches.len().max(1) } else { 1 };
+    let size = if attempt.number == 1 && !input.lease.careful { input.batches.len().max(1) } else { 1 };
     for commit in input.batches.chunks(size) {
-        match attempt.patiently(|| activities.store.apply(&input.lease, commit)).await {
+        let work =
+            Work::at(activities.shared(), attempt, &input.lease, commit[0].seq).await.map_err(failure::of_store)?;
+        match work.write(commit).await {
             Ok(applied) => add(&mut done, applied, activities),
-            Err(error @ store::Error::RefusedData { .. }) => return Err(rejected(&error, &commit[0], done)),
-            Err(error) => return Err(failure::of_store(error)),
+            Err(Unwritten::Store(error @ store::Error::RefusedData { .. })) => {
+                return Err(rejected(&error, &commit[0], done));
+            }
+            Err(Unwritten::Store(error)) => return Err(failure::of_store(error)),
+            Err(Unwritten::KillsWorkers) => {
+                return Err(failure::failure_text(failures::CONFIGURATION, KILLS.to_owned()));
+            }
         }
     }
     Ok(done)

@@ -16,6 +16,7 @@ pub(super) fn payload(letter: &DeadLetterRow) -> Result<Value, String> {
         "served" => Ok(served(&letter.payload)),
         "staged" => staged(&letter.payload),
         "withheld" => Err("the payload was withheld: it holds fields that the stream's rules keep out".to_owned()),
+        "lost" => Err("the payload was not kept: workers died of this record, and the source still has it".to_owned()),
         "expired" => Err("the payload was kept long enough and is gone (retention)".to_owned()),
         _ => Err("the payload is of a form that this build does not know: use the operator's gtm-sync".to_owned()),
     }
@@ -121,6 +122,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_explained_and_damage_is_no_panic() {
         assert!(payload(&letter(vec![], "expired")).is_err_and(|why| why.contains("retention")));
+        assert!(payload(&letter(vec![], "lost")).is_err_and(|why| why.contains("died")));
         assert!(payload(&letter(vec![], "withheld")).is_err_and(|why| why.contains("withheld")));
         assert!(payload(&letter(vec![1, 2, 3], "staged")).is_err_and(|why| why.contains("damaged")));
     }

@@ -31,6 +31,9 @@ pub struct Lease {
     pub epoch: String,
     /// Ordered, incremented at take-over (R47).
     pub run_no: i64,
+    /// Workers were lost where it was taken: starts are counted, and batches are single pages (R44).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub careful: bool,
 }
 
 /// Input of `authenticate`.

@@ -21,6 +21,18 @@ pub struct ConnectorSyncInput {
     pub full_sync: bool,
 }
 
+/// The same as an execution passes it on to the next of its run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContinuedSyncInput {
+    /// The run's own input.
+    #[serde(flatten)]
+    pub input: ConnectorSyncInput,
+    /// How long the run has waited for what is away, in seconds, since it last made progress.
+    #[serde(default)]
+    pub waited_seconds: u64,
+}
+
 /// Input of `scheduledSyncWorkflow` (seed).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

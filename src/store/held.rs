@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
-    Applied, Error, Findings, RunEnd, RunOutcome, RunSummary, SyncState, findings, incoming::StagedRow,
+    Applied, Error, Findings, Losses, RunEnd, RunOutcome, RunSummary, SyncState, findings, incoming::StagedRow,
     record_ids::RecordId,
 };
 use crate::{
@@ -44,6 +44,8 @@ pub(super) struct Held {
     pub(super) config: ConnectorConfig,
     /// The run's counts so far.
     pub(super) stats: SyncStats,
+    /// Workers lost at the position.
+    pub(super) losses: Losses,
 }
 
 impl Held {

@@ -1,11 +1,11 @@
 //! Staged batches, opened for one commit: each record with its version number, or as the dead letter it becomes.
 //! Shared by both stores; knows no SQL.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use jiff::Timestamp;
 
-use super::Error;
+use super::{Error, RecordKey};
 use crate::model::{
     batch::{self, Batch, BatchWriter, Record},
     cursor::Load,
@@ -114,6 +114,10 @@ const EARLIEST: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 const SERVED: &str = "served";
 /// `payload_form` of a payload that is a staged batch.
 const STAGED: &str = "staged";
+/// `payload_form` where nothing was kept: whatever is done with the record kills.
+const LOST: &str = "lost";
+/// `code` of a record that killed its workers (R44).
+const WORKER_LOST: &str = "WorkerLost";
 
 /// A record to be kept as a dead letter.
 #[derive(Debug)]
@@ -163,6 +167,31 @@ impl<'a> Item<'a> {
             Self::DeadLetter(letter) => letter.record(),
         }
     }
+
+    fn is(&self, key: &RecordKey) -> bool {
+        self.record().is_some_and(|(entity, id)| entity == key.entity && id == key.source_id)
+    }
+
+    /// The dead letter of a record that killed its workers: its id, and nothing of what may kill again. A replay reads
+    /// it back from the source.
+    fn lost(self) -> Self {
+        let record = self.record();
+        let (batch, observed_seq) = match &self {
+            Self::Change(change) => (change.batch, change.observed_seq),
+            Self::DeadLetter(letter) => (letter.batch, letter.observed_seq),
+        };
+        Self::DeadLetter(DeadLetter {
+            batch,
+            observed_seq,
+            source_updated_at: None,
+            entity: record.as_ref().map(|&(entity, _)| entity),
+            source_id: record.map(|(_, id)| id),
+            code: WORKER_LOST.into(),
+            field: None,
+            payload: Cow::default(),
+            payload_form: LOST,
+        })
+    }
 }
 
 impl<'a> DeadLetter<'a> {
@@ -177,23 +206,51 @@ impl<'a> DeadLetter<'a> {
 pub(super) struct Incoming {
     numbers: Numbers,
     batches: Vec<(i64, Batch)>,
+    left_out: Vec<RecordKey>,
+    only: Option<RecordKey>,
 }
 
 impl Incoming {
     /// Opens the staged bytes.
     pub(super) fn open(numbers: Numbers, staged: &[StagedRow]) -> Result<Self, Error> {
         let open = |row: &StagedRow| Batch::open(&row.payload).map(|batch| (row.seq, batch)).map_err(|_| UNREADABLE);
-        Ok(Self { numbers, batches: staged.iter().map(open).collect::<Result<_, _>>()? })
+        let batches = staged.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { numbers, batches, left_out: Vec::new(), only: None })
+    }
+
+    /// These become dead letters.
+    pub(super) fn without(self, left_out: &[RecordKey]) -> Self {
+        Self { left_out: left_out.to_vec(), ..self }
+    }
+
+    /// Nothing but this record.
+    pub(super) fn only(self, record: &RecordKey) -> Self {
+        Self { only: Some(record.clone()), ..self }
     }
 
     /// All records in order.
     pub(super) fn records(&self) -> impl Iterator<Item = Result<Item<'_>, Error>> {
-        self.batches.iter().enumerate().flat_map(move |(index, (seq, batch))| {
+        let all = self.batches.iter().enumerate().flat_map(move |(index, (seq, batch))| {
             batch.records().enumerate().map(move |(position, record)| {
                 let record = record.map_err(|_: batch::Error| UNREADABLE)?;
                 Ok(item(record, index, self.numbers.number(*seq, position)?))
             })
+        });
+        all.filter(|item| match (&self.only, item) {
+            (Some(only), Ok(item)) => item.is(only),
+            _ => true,
         })
+        .map(|item| item.map(|item| if self.left_out.iter().any(|key| item.is(key)) { item.lost() } else { item }))
+    }
+
+    /// The records that have an id, each once.
+    pub(super) fn keys(&self) -> Result<Vec<RecordKey>, Error> {
+        let mut keys = BTreeSet::new();
+        for item in self.records() {
+            let record = item?.record();
+            keys.extend(record.map(|(entity, id)| RecordKey { entity, source_id: id.into_owned() }));
+        }
+        Ok(keys.into_iter().collect())
     }
 
     /// The change with this version number: the rare look-back for a row that the database refused.

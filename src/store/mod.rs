@@ -13,6 +13,7 @@ mod findings;
 mod grants;
 mod held;
 mod incoming;
+mod losses;
 pub mod postgres;
 mod projection;
 mod purge;
@@ -30,6 +31,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use error::Error;
+pub use losses::{Losses, RecordKey, Writing};
 pub use types::*;
 
 use crate::{
@@ -180,6 +182,25 @@ pub trait Store: TokenStore + Send + Sync {
     /// # Idempotency
     /// By staged id, also after an `apply` of it.
     async fn dead_letter(&self, lease: &Lease, batch: &StagedRef, error: &str) -> Result<Applied, Error>;
+
+    /// Workers lost at this position (R44); none when the lease stands elsewhere or is another's.
+    async fn losses(&self, lease: &Lease, seq: i64) -> Result<Losses, Error>;
+
+    /// Notes them. The commit that moves the position forgets them; at another position, or under another's lease,
+    /// nothing is noted. `apply` makes those left out dead letters (`WorkerLost`) without their payload.
+    async fn note_losses(&self, lease: &Lease, seq: i64, losses: &Losses) -> Result<(), Error>;
+
+    /// The records of a staged batch that have an id, each once.
+    ///
+    /// # Errors
+    /// `StaleRun`, `Unreadable`.
+    async fn staged_records(&self, lease: &Lease, batch: &StagedRef) -> Result<Vec<RecordKey>, Error>;
+
+    /// Does to one record of a staged batch whatever `apply` does to it, and takes it back: nothing is stored.
+    ///
+    /// # Errors
+    /// `StaleRun`, `Stopped`, `Unreadable`.
+    async fn probe(&self, lease: &Lease, batch: &StagedRef, record: &RecordKey) -> Result<(), Error>;
 
     /// Ends the run: on `Complete` of a finished load moves the cursor to the load's watermark, records its findings and
     /// forgets the load; when it read everything, dead letters from before it are resolved. On `More` and `Failed` the

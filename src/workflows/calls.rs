@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use temporalio_common::{
     ActivityDefinition,
     data_converters::{RawValue, TemporalDeserializable},
@@ -30,6 +30,14 @@ pub(super) fn parse_input<T: DeserializeOwned>(input: &RawValue) -> Result<T, Wo
     let invalid = |what: String| failure(failures::INVALID_INPUT, format!("workflow input: {what}"));
     let payload = input.payloads.first().ok_or_else(|| invalid("one JSON argument is needed".to_owned()))?;
     serde_json::from_slice(&payload.data).map_err(|error| invalid(error.to_string()))
+}
+
+/// The argument with another value, which must be JSON as before.
+pub(super) fn with_json(mut input: RawValue, value: &impl Serialize) -> RawValue {
+    if let (Some(payload), Ok(json)) = (input.payloads.first_mut(), serde_json::to_vec(value)) {
+        payload.data = json;
+    }
+    input
 }
 
 /// Options of the four activities of a sync (seed's table).
@@ -111,10 +119,20 @@ impl Patience {
     const LONGEST: Duration = Duration::from_secs(5 * 60);
     const TOTAL: Duration = Duration::from_secs(24 * 3600);
 
+    /// Patience of which a former execution of the run used up so much.
+    pub(super) fn after(waited: Duration) -> Self {
+        Self { tries: if waited.is_zero() { 0 } else { u32::MAX }, waited }
+    }
+
+    /// How much is used up.
+    pub(super) fn waited(&self) -> Duration {
+        self.waited
+    }
+
     /// The next pause, `None` when patience is used up.
     pub(super) fn next(&mut self) -> Option<Duration> {
         let pause = (Self::FIRST * 2_u32.saturating_pow(self.tries.min(8))).min(Self::LONGEST);
-        self.tries += 1;
+        self.tries = self.tries.saturating_add(1);
         self.waited += pause;
         (self.waited <= Self::TOTAL).then_some(pause)
     }
@@ -138,5 +156,17 @@ mod tests {
         assert!((270..300).contains(&rest), "about 24 h of five-minute pauses, not {rest}");
         patience.reset();
         assert_eq!(patience.next(), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn patience_goes_on_in_the_next_execution_where_it_stood() {
+        let mut fresh = Patience::after(Duration::ZERO);
+        assert_eq!(fresh.next(), Some(Duration::from_secs(30)));
+        let mut former = Patience::default();
+        let tries = std::iter::from_fn(|| former.next()).take(200).count();
+        let mut next = Patience::after(former.waited());
+        assert_eq!(next.next(), Some(Duration::from_secs(300)));
+        let rest = 1 + std::iter::from_fn(|| next.next()).count();
+        assert!((270..300).contains(&(tries + rest)), "a day in both, not {}", tries + rest);
     }
 }

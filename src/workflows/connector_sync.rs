@@ -2,7 +2,7 @@
 //! whatever interrupts a session (quota, outage) parks the run on a durable timer, and a new session goes on from the
 //! store: the only place that knows where the connector stands.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
@@ -21,7 +21,9 @@ use crate::contract::{
         SyncBatchInput, SyncBatchResult, UpdateSyncState, UpdateSyncStateInput, UpdateSyncStateResult, WriteRecords,
         WriteRecordsInput,
     },
-    workflows::{ConnectorSyncInput, ConnectorSyncResult, Phase, SyncOutcome, SyncProgress, SyncStats},
+    workflows::{
+        ConnectorSyncInput, ConnectorSyncResult, ContinuedSyncInput, Phase, SyncOutcome, SyncProgress, SyncStats,
+    },
 };
 
 /// Batches fetched ahead of the write (R39).
@@ -45,8 +47,8 @@ impl ConnectorSync {
     /// Runs sessions until one ends the run.
     #[run(name = CONNECTOR_SYNC_WORKFLOW)]
     pub async fn run(ctx: &mut WorkflowContext<Self>, input: RawValue) -> WorkflowResult<ConnectorSyncResult> {
-        let parsed: ConnectorSyncInput = parse_input(&input)?;
-        let mut patience = Patience::default();
+        let ContinuedSyncInput { input: parsed, waited_seconds } = parse_input(&input)?;
+        let mut patience = Patience::after(Duration::from_secs(waited_seconds));
         loop {
             let mut session = Session::new(ctx.clone(), parsed.clone());
             let pause = match session.run().await {
@@ -63,7 +65,8 @@ impl ConnectorSync {
                 fault.termination()
             })?;
             if ctx.continue_as_new_suggested() || ctx.history_length() > MAX_HISTORY_EVENTS {
-                ctx.continue_as_new(input.clone(), ContinueAsNewOptions::default())?;
+                let next = ContinuedSyncInput { input: parsed.clone(), waited_seconds: patience.waited().as_secs() };
+                ctx.continue_as_new(calls::with_json(input.clone(), &next), ContinueAsNewOptions::default())?;
             }
         }
     }

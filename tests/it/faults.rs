@@ -6,6 +6,7 @@ mod equal;
 mod group;
 mod kills;
 mod long;
+mod poison;
 mod processes;
 mod random_kills;
 mod servers;

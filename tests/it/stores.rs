@@ -261,6 +261,12 @@ conformance! {
         a_person_is_erased_by_record_and_comes_back_only_as_the_source_serves_it
         a_person_whose_address_is_hashed_is_erased_by_the_address
     }
+    losses {
+        losses_are_noted_at_the_position_and_make_the_next_lease_careful
+        a_commit_a_new_load_and_an_erased_person_forget_the_losses
+        a_record_left_out_becomes_a_dead_letter_without_payload_and_all_others_land
+        a_probe_stores_nothing_and_knows_one_record
+    }
     budgets {
         a_budget_is_shared_and_used_up_it_says_how_long_to_wait
         many_takers_together_get_no_more_than_the_limit

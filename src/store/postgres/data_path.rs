@@ -17,7 +17,7 @@ use crate::{
     contract::activities::{Lease, StagedRef},
     model::cursor::Load,
     store::{
-        Applied, Error, NewStaged,
+        Applied, Error, NewStaged, RecordKey,
         held::{Held, Recorded},
         incoming::{DeadLetter, Incoming, Item, Numbers, StagedRow, whole_batch},
         record_ids::{self, RecordIds},
@@ -79,20 +79,43 @@ pub(super) async fn apply(
     let held = held(transaction, lease, ATTEMPTED).await?;
     held.check(ATTEMPTED, &recorded.open)?;
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED).await?;
-    let incoming = Incoming::open(Numbers::new(lease.run_no, held.first_seq), &staged)?;
+    let numbers = Numbers::new(lease.run_no, held.first_seq);
+    let incoming = Incoming::open(numbers, &staged)?.without(&held.losses.left_out);
     let mut commit = Commit::new(transaction, lease, held, &staged).await?;
-    let Sorted { buffers, mut letters, ids } = commit.sort(&incoming).await?;
-    let merged = merge(transaction, &commit.origin(), &buffers).await?;
-    commit.tally.written(merged.written);
-    for Refused { observed_seq, code, field } in merged.refused {
-        letters.push(incoming.change(observed_seq)?.refused(code, field));
-    }
-    commit.keep(&letters).await?;
-    commit.note(&ids, &staged).await?;
+    commit.write(&incoming, &staged).await?;
     if !commit.held.replays(&staged) {
         commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
     }
     Ok(recorded.before(commit.fence(&staged, ATTEMPTED).await?))
+}
+
+/// `Store::staged_records`.
+pub(super) async fn staged_records(
+    client: &impl GenericClient,
+    lease: &Lease,
+    batch: &StagedRef,
+) -> Result<Vec<RecordKey>, Fault> {
+    let staged = read_staged(client, lease, std::slice::from_ref(batch), "list staged records").await?;
+    Ok(Incoming::open(Numbers::new(lease.run_no, batch.seq), &staged)?.keys()?)
+}
+
+/// `Store::probe`.
+pub(super) async fn probe(
+    transaction: &Transaction<'_>,
+    lease: &Lease,
+    batch: &StagedRef,
+    record: &RecordKey,
+) -> Result<(), Fault> {
+    const ATTEMPTED: &str = "probe a record";
+    let batches = std::slice::from_ref(batch);
+    let held = held(transaction, lease, ATTEMPTED).await?;
+    held.check(ATTEMPTED, batches)?;
+    let staged = read_staged(transaction, lease, batches, ATTEMPTED).await?;
+    let incoming = Incoming::open(Numbers::new(lease.run_no, held.first_seq), &staged)?.only(record);
+    transaction.batch_execute("SAVEPOINT probe").await?;
+    Commit::new(transaction, lease, held, &staged).await?.write(&incoming, &staged).await?;
+    transaction.batch_execute("ROLLBACK TO SAVEPOINT probe").await?;
+    Ok(())
 }
 
 /// `Store::dead_letter`, one attempt.
@@ -211,7 +234,7 @@ const LETTERS_AT_ONCE: usize = 1_000;
 
 const FENCE: &str = concat!(
     "UPDATE gtm.sync_state AS s SET next_seq = $5, load = $6, dead_letters = dead_letters + $7,
-        updated_at = clock_timestamp()
+        losses = NULL, updated_at = clock_timestamp()
      FROM gtm.connector AS c
      WHERE s.tenant_id = $1 AND s.connector_id = $2 AND s.epoch = $3 AND s.next_seq = $4
          AND c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id AND ",
@@ -239,6 +262,18 @@ impl<'a> Commit<'a> {
             account_id: &self.held.account_id,
             run: &self.held.workflow_id,
         }
+    }
+
+    /// Writes every record, or keeps it as a dead letter; what the database refuses, too.
+    async fn write(&mut self, incoming: &Incoming, staged: &[StagedRow]) -> Result<(), Fault> {
+        let Sorted { buffers, mut letters, ids } = self.sort(incoming).await?;
+        let merged = merge(self.transaction, &self.origin(), &buffers).await?;
+        self.tally.written(merged.written);
+        for Refused { observed_seq, code, field } in merged.refused {
+            letters.push(incoming.change(observed_seq)?.refused(code, field));
+        }
+        self.keep(&letters).await?;
+        self.note(&ids, staged).await
     }
 
     /// Counts every record and sorts it into the buffer of its entity or among the dead letters.

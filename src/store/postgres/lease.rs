@@ -16,7 +16,7 @@ use crate::{
     ids::{ConnectorId, TenantId},
     model::cursor::{Cursor, Load},
     store::{
-        Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary,
+        Error, LeaseGranted, LeaseHolder, LeaseRequest, Losses, RunEnd, RunSummary,
         held::Held,
         incoming::begun,
         projection::keep_account,
@@ -35,7 +35,7 @@ pub(super) use running;
 
 const HELD: &str = concat!(
     "SELECT s.account_id, s.workflow_id, s.next_seq, r.first_seq, s.load, s.cursor, s.generation, c.config, r.stats,
-        s.dead_letters, s.findings, ",
+        s.dead_letters, s.findings, s.losses, ",
     running!(),
     " FROM gtm.sync_state AS s
     JOIN gtm.connector AS c ON c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id
@@ -64,7 +64,8 @@ async fn find_held(client: &impl GenericClient, lease: &Lease) -> Result<Option<
         stats: row.try_get::<_, Json<_>>(8)?.0,
         dead_letters: row.try_get(9)?,
         findings: row.try_get::<_, Json<_>>(10)?.0,
-        running: row.try_get(11)?,
+        losses: row.try_get::<_, Option<Json<_>>>(11)?.map(|losses| losses.0).unwrap_or_default(),
+        running: row.try_get(12)?,
     }))
 }
 
@@ -93,7 +94,7 @@ pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) 
     if former.as_ref().map(|holder| &holder.epoch) != request.expected_epoch.as_ref() {
         return Err(Error::StaleRun { attempted: ATTEMPTED }.into());
     }
-    let Place { run_no, next_seq, idle } = place(transaction, request).await?;
+    let Place { run_no, next_seq, idle, losses } = place(transaction, request).await?;
     if idle || request.restart_load {
         sweep::forget(transaction, request.tenant_id.as_str(), request.connector_id.as_str()).await?;
     }
@@ -107,6 +108,7 @@ pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) 
         connector_id: request.connector_id.clone(),
         epoch: uuid::Uuid::new_v4().simple().to_string(),
         run_no,
+        careful: losses && !idle && !request.restart_load,
     };
     if write_state(transaction, request, &lease, next_seq).await? == 0 {
         return Err(Error::StaleRun { attempted: ATTEMPTED }.into());
@@ -143,6 +145,8 @@ struct Place {
     next_seq: i64,
     /// No load is in progress.
     idle: bool,
+    /// Workers were lost there.
+    losses: bool,
 }
 
 /// Finds the place of a new run; makes the account's state row if it is missing.
@@ -152,14 +156,15 @@ async fn place(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<
         VALUES ($1, $2, $3, 0, 0, $4, 0, 0, clock_timestamp())
         ON CONFLICT (tenant_id, connector_id, account_id) DO NOTHING";
     const PLACE: &str = "SELECT max(run_no) + 1, max(next_seq) FILTER (WHERE account_id = $3),
-            bool_and(load IS NULL) FILTER (WHERE account_id = $3)
+            bool_and(load IS NULL) FILTER (WHERE account_id = $3),
+            bool_or(losses IS NOT NULL) FILTER (WHERE account_id = $3)
         FROM gtm.sync_state WHERE tenant_id = $1 AND connector_id = $2";
     let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
     let empty = Json(Cursor::default());
     query::execute(transaction, BEGIN, &[&tenant, &connector, &request.account_id, &empty]).await?;
     let row = query::row(transaction, PLACE, &[&tenant, &connector, &request.account_id]).await?;
     let row = row.ok_or(Error::Unreadable { what: "sync state" })?;
-    Ok(Place { run_no: row.try_get(0)?, next_seq: row.try_get(1)?, idle: row.try_get(2)? })
+    Ok(Place { run_no: row.try_get(0)?, next_seq: row.try_get(1)?, idle: row.try_get(2)?, losses: row.try_get(3)? })
 }
 
 async fn close_former(
@@ -229,7 +234,8 @@ async fn write_state(
     next_seq: i64,
 ) -> Result<u64, Fault> {
     const TAKE: &str = "UPDATE gtm.sync_state SET epoch = $4, workflow_id = $5, connector_uid = $6, run_no = $7,
-            load = CASE WHEN $8 THEN $9 ELSE coalesce(load, $9) END, updated_at = clock_timestamp()
+            load = CASE WHEN $8 THEN $9 ELSE coalesce(load, $9) END, losses = CASE WHEN $8 OR load IS NULL THEN NULL ELSE losses END,
+            updated_at = clock_timestamp()
         WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3 AND next_seq = $10
             AND epoch IS NOT DISTINCT FROM $11";
     let load = begun(&request.load, lease.run_no);
@@ -324,6 +330,30 @@ async fn recorded_end(client: &impl GenericClient, lease: &Lease) -> Result<Opti
         })
     };
     query::row(client, RECORDED, &[&tenant, &connector, &epoch]).await?.map(read).transpose()
+}
+
+/// `Store::losses`.
+pub(super) async fn losses(client: &impl GenericClient, lease: &Lease, seq: i64) -> Result<Losses, Fault> {
+    const LOSSES: &str = "SELECT losses FROM gtm.sync_state
+        WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3 AND next_seq = $4 AND losses IS NOT NULL";
+    let [tenant, connector, epoch] = lease_key(lease);
+    let row = query::row(client, LOSSES, &[&tenant, &connector, &epoch, &seq]).await?;
+    row.map_or(Ok(Losses::default()), |row| Ok(row.try_get::<_, Json<_>>(0)?.0))
+}
+
+/// `Store::note_losses`.
+pub(super) async fn note_losses(
+    transaction: &Transaction<'_>,
+    lease: &Lease,
+    seq: i64,
+    losses: &Losses,
+) -> Result<(), Fault> {
+    const NOTE: &str = "UPDATE gtm.sync_state SET losses = $5
+        WHERE tenant_id = $1 AND connector_id = $2 AND epoch = $3 AND next_seq = $4";
+    let [tenant, connector, epoch] = lease_key(lease);
+    let noted = (!losses.is_empty()).then_some(Json(losses));
+    query::execute(transaction, NOTE, &[&tenant, &connector, &epoch, &seq, &noted]).await?;
+    Ok(())
 }
 
 /// `Store::park`.

@@ -106,12 +106,14 @@ pub(super) async fn erase(transaction: &Transaction<'_>, tenant: &TenantId, pers
     Ok(erased)
 }
 
-/// Takes the leases of the tenant's runs: what they have fetched and not yet staged may be about the person.
+/// Takes the leases of the tenant's runs: what they have fetched and not yet staged may be about the person. So may be the
+/// record that workers were lost with.
 async fn end_runs(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<(), Fault> {
     const END: &str = "UPDATE gtm.run SET finished_at = now(), outcome = $2, error = 'PersonErased', parked = NULL
         WHERE tenant_id = $1 AND finished_at IS NULL";
-    const RELEASE: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, updated_at = clock_timestamp()
-        WHERE tenant_id = $1 AND epoch IS NOT NULL";
+    const RELEASE: &str = "UPDATE gtm.sync_state SET epoch = NULL, workflow_id = NULL, losses = NULL,
+            updated_at = clock_timestamp()
+        WHERE tenant_id = $1 AND (epoch IS NOT NULL OR losses IS NOT NULL)";
     query::execute(transaction, END, &[&tenant.as_str(), &name(&RunOutcome::Failed)]).await?;
     query::execute(transaction, RELEASE, &[&tenant.as_str()]).await?;
     Ok(())

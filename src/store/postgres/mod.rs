@@ -28,8 +28,8 @@ use jiff::Timestamp;
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
     ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
-    LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Purged, Replay, Retention, RunEnd, RunRow,
-    RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
+    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
 };
 use crate::{
     contract::{
@@ -229,6 +229,22 @@ impl Store for PostgresStore {
             error
         ));
         self.recorded_instead(lease, std::slice::from_ref(batch), outcome).await
+    }
+
+    async fn losses(&self, lease: &Lease, seq: i64) -> Result<Losses, Error> {
+        read!(self, "read losses", |client| lease::losses(client, lease, seq))
+    }
+
+    async fn note_losses(&self, lease: &Lease, seq: i64, losses: &Losses) -> Result<(), Error> {
+        transact!(self, "note losses", |transaction| lease::note_losses(&transaction, lease, seq, losses))
+    }
+
+    async fn staged_records(&self, lease: &Lease, batch: &StagedRef) -> Result<Vec<RecordKey>, Error> {
+        read!(self, "list staged records", |client| data_path::staged_records(client, lease, batch))
+    }
+
+    async fn probe(&self, lease: &Lease, batch: &StagedRef, record: &RecordKey) -> Result<(), Error> {
+        transact!(self, "probe a record", |transaction| data_path::probe(&transaction, lease, batch, record))
     }
 
     async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {

@@ -14,7 +14,7 @@ use crate::{
     contract::activities::{Lease, StagedRef},
     model::cursor::Load,
     store::{
-        Applied, Error, NewStaged,
+        Applied, Error, NewStaged, RecordKey,
         held::{Held, Recorded},
         incoming::{Change, DeadLetter, Incoming, Item, Numbers, StagedRow, whole_batch},
         record_ids::{self, RecordId, RecordIds},
@@ -74,30 +74,43 @@ pub(super) fn apply(transaction: &Transaction<'_>, lease: &Lease, batches: &[Sta
     let held = held(transaction, lease, ATTEMPTED)?;
     held.check(ATTEMPTED, &recorded.open)?;
     let staged = read_staged(transaction, lease, &recorded.open, ATTEMPTED)?;
-    let incoming = Incoming::open(Numbers::new(lease.run_no, held.first_seq), &staged)?;
+    let numbers = Numbers::new(lease.run_no, held.first_seq);
+    let incoming = Incoming::open(numbers, &staged)?.without(&held.losses.left_out);
     let mut commit = Commit::new(transaction, lease, held, &staged);
-    let (mut tombstones, mut ids) = (Vec::new(), RecordIds::default());
-    // Tombstones last: one that came before an older version of its record must not cost that version's values.
-    for item in incoming.records() {
-        let item = item?;
-        item.record().into_iter().for_each(|(entity, id)| ids.add(entity, id, item.observed_seq()));
-        match item {
-            Item::Change(change) if change.is_tombstone() => tombstones.push(change),
-            Item::Change(change) => commit.write(change)?,
-            Item::DeadLetter(letter) => {
-                commit.tally.record(letter.batch);
-                commit.keep(&letter)?;
-            }
-        }
-    }
-    for change in tombstones {
-        commit.write(change)?;
-    }
-    commit.note(&ids, &staged)?;
+    commit.write_all(&incoming, &staged)?;
     if !commit.held.replays(&staged) {
         commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
     }
     Ok(recorded.before(commit.fence(&staged, ATTEMPTED)?))
+}
+
+/// `Store::staged_records`.
+pub(super) fn staged_records(
+    transaction: &Transaction<'_>,
+    lease: &Lease,
+    batch: &StagedRef,
+) -> Result<Vec<RecordKey>, Fault> {
+    let staged = read_staged(transaction, lease, std::slice::from_ref(batch), "list staged records")?;
+    Ok(Incoming::open(Numbers::new(lease.run_no, batch.seq), &staged)?.keys()?)
+}
+
+/// `Store::probe`.
+pub(super) fn probe(
+    transaction: &Transaction<'_>,
+    lease: &Lease,
+    batch: &StagedRef,
+    record: &RecordKey,
+) -> Result<(), Fault> {
+    const ATTEMPTED: &str = "probe a record";
+    let batches = std::slice::from_ref(batch);
+    let held = held(transaction, lease, ATTEMPTED)?;
+    held.check(ATTEMPTED, batches)?;
+    let staged = read_staged(transaction, lease, batches, ATTEMPTED)?;
+    let incoming = Incoming::open(Numbers::new(lease.run_no, held.first_seq), &staged)?.only(record);
+    transaction.execute_batch("SAVEPOINT probe")?;
+    Commit::new(transaction, lease, held, &staged).write_all(&incoming, &staged)?;
+    transaction.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
+    Ok(())
 }
 
 /// `Store::dead_letter`.
@@ -189,7 +202,8 @@ const KEEP: &str =
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 const FENCE: &str = concat!(
-    "UPDATE sync_state AS s SET next_seq = ?5, load = ?6, dead_letters = dead_letters + ?7, updated_at = ?8
+    "UPDATE sync_state AS s SET next_seq = ?5, load = ?6, dead_letters = dead_letters + ?7, losses = NULL,
+        updated_at = ?8
      FROM connector AS c
      WHERE s.tenant_id = ?1 AND s.connector_id = ?2 AND s.epoch = ?3 AND s.next_seq = ?4
          AND c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id AND ",
@@ -200,6 +214,28 @@ impl<'a> Commit<'a> {
     fn new(transaction: &'a Transaction<'a>, lease: &'a Lease, held: Held, staged: &[StagedRow]) -> Self {
         let tally = Tally::new(held.stats, held.indexes(staged));
         Self { transaction, lease, held, now: At::now(), tally, letters: 0 }
+    }
+
+    /// Writes every record, or keeps it as a dead letter. Tombstones last: one that came before an older version of its
+    /// record must not cost that version's values.
+    fn write_all(&mut self, incoming: &Incoming, staged: &[StagedRow]) -> Result<(), Fault> {
+        let (mut tombstones, mut ids) = (Vec::new(), RecordIds::default());
+        for item in incoming.records() {
+            let item = item?;
+            item.record().into_iter().for_each(|(entity, id)| ids.add(entity, id, item.observed_seq()));
+            match item {
+                Item::Change(change) if change.is_tombstone() => tombstones.push(change),
+                Item::Change(change) => self.write(change)?,
+                Item::DeadLetter(letter) => {
+                    self.tally.record(letter.batch);
+                    self.keep(&letter)?;
+                }
+            }
+        }
+        for change in tombstones {
+            self.write(change)?;
+        }
+        Ok(self.note(&ids, staged)?)
     }
 
     fn write(&mut self, change: Change<'_>) -> Result<(), Fault> {

@@ -17,8 +17,8 @@ use crate::{
     ids::{ConnectorId, TenantId},
     model::cursor::{Cursor, Load},
     store::{
-        DesiredState, Error, LeaseGranted, LeaseHolder, LeaseRequest, RunEnd, RunSummary, held::Held, incoming::begun,
-        projection::keep_account, stored::KEPT_HOURS,
+        DesiredState, Error, LeaseGranted, LeaseHolder, LeaseRequest, Losses, RunEnd, RunSummary, held::Held,
+        incoming::begun, projection::keep_account, stored::KEPT_HOURS,
     },
 };
 
@@ -33,7 +33,7 @@ pub(super) use running;
 
 const HELD: &str = concat!(
     "SELECT s.account_id, s.workflow_id, s.next_seq, r.first_seq, s.load, s.cursor, s.generation, c.config, r.stats,
-        s.dead_letters, s.findings, ",
+        s.dead_letters, s.findings, s.losses, ",
     running!(),
     " FROM sync_state AS s
     JOIN connector AS c ON c.tenant_id = s.tenant_id AND c.connector_id = s.connector_id
@@ -61,7 +61,8 @@ fn find_held(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<O
             stats: row.get::<_, Document<_>>(8)?.0,
             dead_letters: row.get(9)?,
             findings: row.get::<_, Document<_>>(10)?.0,
-            running: row.get(11)?,
+            losses: row.get::<_, Option<Document<_>>>(11)?.map(|losses| losses.0).unwrap_or_default(),
+            running: row.get(12)?,
         })
     };
     transaction.prepare_cached(HELD)?.query_row(lease_key(lease), read).optional()
@@ -110,13 +111,15 @@ pub(super) fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Res
     if !busy || request.restart_load {
         sweep::forget(transaction, tenant, connector)?;
     }
-    let lease = Lease {
+    let mut lease = Lease {
         tenant_id: request.tenant_id.clone(),
         connector_id: request.connector_id.clone(),
         epoch: uuid::Uuid::new_v4().simple().to_string(),
         run_no,
+        careful: false,
     };
-    let next_seq = write_state(transaction, request, &lease, now)?;
+    let next_seq;
+    (next_seq, lease.careful) = write_state(transaction, request, &lease, now)?;
     let stats = open_run(transaction, request, run_no, next_seq, now)?;
     Ok(LeaseGranted { lease, next_seq, stats })
 }
@@ -180,10 +183,17 @@ const TAKE: &str =
     ON CONFLICT (tenant_id, connector_id, account_id) DO UPDATE SET epoch = excluded.epoch,
         workflow_id = excluded.workflow_id, connector_uid = excluded.connector_uid, run_no = excluded.run_no,
         load = CASE WHEN ?11 THEN excluded.load ELSE coalesce(sync_state.load, excluded.load) END,
+        losses = CASE WHEN ?11 OR sync_state.load IS NULL THEN NULL ELSE sync_state.losses END,
         updated_at = excluded.updated_at
-    RETURNING next_seq";
+    RETURNING next_seq, losses IS NOT NULL";
 
-fn write_state(transaction: &Transaction<'_>, request: &LeaseRequest, lease: &Lease, now: At) -> rusqlite::Result<i64> {
+/// Gives the position, and whether workers were lost there.
+fn write_state(
+    transaction: &Transaction<'_>,
+    request: &LeaseRequest,
+    lease: &Lease,
+    now: At,
+) -> rusqlite::Result<(i64, bool)> {
     let load = begun(&request.load, lease.run_no);
     let values = params![
         request.tenant_id.as_str(),
@@ -198,7 +208,7 @@ fn write_state(transaction: &Transaction<'_>, request: &LeaseRequest, lease: &Le
         now,
         request.restart_load
     ];
-    transaction.prepare_cached(TAKE)?.query_row(values, |row| row.get(0))
+    transaction.prepare_cached(TAKE)?.query_row(values, |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
 // A run that ended by itself and comes again under its name (a manual start) is a new run; one that did not, goes on.
@@ -306,6 +316,37 @@ fn recorded_end(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Resul
         )?
         .query_row(lease_key(lease), read)
         .optional()
+}
+
+/// `Store::losses`.
+pub(super) fn losses(transaction: &Transaction<'_>, lease: &Lease, seq: i64) -> Result<Losses, Fault> {
+    let [tenant, connector, epoch] = lease_key(lease);
+    let found = transaction
+        .prepare_cached(
+            "SELECT losses FROM sync_state
+             WHERE tenant_id = ?1 AND connector_id = ?2 AND epoch = ?3 AND next_seq = ?4 AND losses IS NOT NULL",
+        )?
+        .query_row(params![tenant, connector, epoch, seq], |row| Ok(row.get::<_, Document<_>>(0)?.0))
+        .optional()?;
+    Ok(found.unwrap_or_default())
+}
+
+/// `Store::note_losses`.
+pub(super) fn note_losses(
+    transaction: &Transaction<'_>,
+    lease: &Lease,
+    seq: i64,
+    losses: &Losses,
+) -> Result<(), Fault> {
+    let [tenant, connector, epoch] = lease_key(lease);
+    let noted = (!losses.is_empty()).then_some(Document(losses));
+    transaction
+        .prepare_cached(
+            "UPDATE sync_state SET losses = ?5
+             WHERE tenant_id = ?1 AND connector_id = ?2 AND epoch = ?3 AND next_seq = ?4",
+        )?
+        .execute(params![tenant, connector, epoch, seq, noted])?;
+    Ok(())
 }
 
 /// `Store::park`.

@@ -105,7 +105,8 @@ pub(super) fn erase(transaction: &Transaction<'_>, tenant: &TenantId, person: &P
     Ok(erased)
 }
 
-/// Takes the leases of the tenant's runs: what they have fetched and not yet staged may be about the person.
+/// Takes the leases of the tenant's runs: what they have fetched and not yet staged may be about the person. So may be the
+/// record that workers were lost with.
 fn end_runs(transaction: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<()> {
     let now = At::now();
     transaction
@@ -116,8 +117,8 @@ fn end_runs(transaction: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Resul
         .execute(params![tenant.as_str(), now, Name(RunOutcome::Failed)])?;
     transaction
         .prepare_cached(
-            "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, updated_at = ?2
-             WHERE tenant_id = ?1 AND epoch IS NOT NULL",
+            "UPDATE sync_state SET epoch = NULL, workflow_id = NULL, losses = NULL, updated_at = ?2
+             WHERE tenant_id = ?1 AND (epoch IS NOT NULL OR losses IS NOT NULL)",
         )?
         .execute(params![tenant.as_str(), now])?;
     Ok(())

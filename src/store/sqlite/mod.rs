@@ -29,8 +29,8 @@ use rusqlite::{Transaction, TransactionBehavior};
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
     ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
-    LetterSelection, NewStaged, Owner, Person, ProjectedConnector, Purged, Replay, Retention, RunEnd, RunRow,
-    RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
+    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
 };
 use crate::{
     contract::{
@@ -200,6 +200,26 @@ impl Store for SqliteStore {
         let (lease, batch, error) = (lease.clone(), batch.clone(), error.to_owned());
         let work = move |tx: &Transaction<'_>| data_path::dead_letter(tx, &lease, &batch, &error);
         self.writer.transact("dead-letter a batch", work).await
+    }
+
+    async fn losses(&self, lease: &Lease, seq: i64) -> Result<Losses, Error> {
+        let lease = lease.clone();
+        self.reader.transact("read losses", move |tx| lease::losses(tx, &lease, seq)).await
+    }
+
+    async fn note_losses(&self, lease: &Lease, seq: i64, losses: &Losses) -> Result<(), Error> {
+        let (lease, losses) = (lease.clone(), losses.clone());
+        self.writer.transact("note losses", move |tx| lease::note_losses(tx, &lease, seq, &losses)).await
+    }
+
+    async fn staged_records(&self, lease: &Lease, batch: &StagedRef) -> Result<Vec<RecordKey>, Error> {
+        let (lease, batch) = (lease.clone(), batch.clone());
+        self.reader.transact("list staged records", move |tx| data_path::staged_records(tx, &lease, &batch)).await
+    }
+
+    async fn probe(&self, lease: &Lease, batch: &StagedRef, record: &RecordKey) -> Result<(), Error> {
+        let (lease, batch, record) = (lease.clone(), batch.clone(), record.clone());
+        self.writer.transact("probe a record", move |tx| data_path::probe(tx, &lease, &batch, &record)).await
     }
 
     async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {

@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS gtm.sync_state (
     cursor jsonb NOT NULL,
     generation bigint NOT NULL,
     dead_letters bigint NOT NULL,
+    losses jsonb,
     findings jsonb NOT NULL DEFAULT '{}',
     resync jsonb,
     last_success_at timestamptz,

@@ -12,6 +12,7 @@ CREATE TABLE IF NOT EXISTS sync_state (
     cursor TEXT NOT NULL,
     generation INTEGER NOT NULL,
     dead_letters INTEGER NOT NULL,
+    losses TEXT,
     findings TEXT NOT NULL DEFAULT '{}',
     resync TEXT,
     last_success_at TEXT,
