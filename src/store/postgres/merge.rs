@@ -133,6 +133,18 @@ fn supersedes(stored: &str, new: &str) -> String {
     )
 }
 
+/// The stored row of each key, looked up by the whole key: a plain join is planned by statistics, and before a new table has any,
+/// every commit would read all rows of the connector (docs/benchmarks.md).
+fn stored(entity: Entity) -> String {
+    format!(
+        "LEFT JOIN LATERAL (
+             SELECT source_id, account_id, payload_hash, source_updated_at, observed_seq FROM gtm.{}
+             WHERE tenant_id = $1 AND connector_id = $2 AND source_id = s.source_id LIMIT 1
+         ) AS o ON true",
+        entity.table()
+    )
+}
+
 const INSERTED: &str = "tenant_id, connector_id, source_id, source_type, account_id, run, synced_at, first_seen_at,
     schema_version, canonical_id, source_created_at, source_updated_at, observed_seq, deleted_at, merged_into_source_id,
     payload_hash";
@@ -140,9 +152,8 @@ const SELECTED: &str = "$1, $2, s.source_id, $3, $4, $5, now(), now(), $6, gen_r
     s.source_updated_at, s.observed_seq, s.deleted_at, s.merged_into_source_id, s.payload_hash";
 /// What every update sets.
 const UPDATED: &str = "run = excluded.run, synced_at = excluded.synced_at, schema_version = excluded.schema_version,
-    observed_seq = excluded.observed_seq,
-    deleted_at = excluded.deleted_at, merged_into_source_id = excluded.merged_into_source_id,
-    payload_hash = excluded.payload_hash";
+    observed_seq = excluded.observed_seq, deleted_at = excluded.deleted_at,
+    merged_into_source_id = excluded.merged_into_source_id, payload_hash = excluded.payload_hash";
 
 fn live(source: &str, entity: Entity) -> String {
     let (table, columns) = (entity.table(), entity.columns());
@@ -153,13 +164,14 @@ fn live(source: &str, entity: Entity) -> String {
     format!(
         "INSERT INTO gtm.{table} AS t ({INSERTED}{names})
          SELECT {SELECTED}{values} FROM {source} AS s
-         LEFT JOIN gtm.{table} AS o ON o.tenant_id = $1 AND o.connector_id = $2 AND o.source_id = s.source_id
+         {}
          WHERE o.source_id IS NULL OR {}
-         ORDER BY s.source_id
          ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {UPDATED}, source_type = excluded.source_type,
-             account_id = excluded.account_id, source_updated_at = excluded.source_updated_at, source_created_at = excluded.source_created_at,
+             account_id = excluded.account_id, source_updated_at = excluded.source_updated_at,
+             source_created_at = excluded.source_created_at,
              canonical_id = CASE WHEN t.account_id = $4 THEN t.canonical_id ELSE excluded.canonical_id END{updates}
          WHERE {}",
+        stored(entity),
         supersedes("o", "s"),
         supersedes("t", "excluded")
     )
@@ -177,11 +189,11 @@ fn tombstones(source: &str, entity: Entity) -> String {
     format!(
         "INSERT INTO gtm.{table} AS t ({INSERTED})
          SELECT {SELECTED} FROM {source} AS s
-         LEFT JOIN gtm.{table} AS o ON o.tenant_id = $1 AND o.connector_id = $2 AND o.source_id = s.source_id
+         {}
          WHERE o.source_id IS NULL OR {}
-         ORDER BY s.source_id
          ON CONFLICT (tenant_id, connector_id, source_id) DO UPDATE SET {UPDATED}, source_updated_at = {}
          WHERE {}",
+        stored(entity),
         newer("o", "s"),
         time("t", "excluded"),
         newer("t", "excluded")

@@ -66,7 +66,9 @@ pub(super) async fn begin(
 
 /// Puts the seen ids into a temporary table, one kept list after the other, so that memory stays bounded.
 async fn send_seen(transaction: &Transaction<'_>, lease: &Lease, entity: Entity) -> Result<(), Fault> {
+    // Without statistics of a new table the plan would be a scan of the list for each row.
     const MAKE: &str = "SET LOCAL client_min_messages = warning; SET LOCAL work_mem = '64MB';
+        SET LOCAL enable_nestloop = off;
         CREATE TEMPORARY TABLE IF NOT EXISTS gtm_seen (source_id text COLLATE \"C\" NOT NULL) ON COMMIT DELETE ROWS";
     const SEQS: &str = "SELECT seq FROM gtm.seen_batch WHERE tenant_id = $1 AND connector_id = $2 AND entity = $3";
     const IDS: &str =
