@@ -94,6 +94,10 @@ impl<'a> Gathering<'a> {
         let swept_before = self.load.sweeping;
         if give_up {
             self.give_up().await?;
+            // What comes next may kill as well, and is a position of its own.
+            if self.load.task().is_some() && self.load.sweeping == swept_before {
+                return Ok(Closed::Full);
+            }
         }
         loop {
             match self.replay().await {

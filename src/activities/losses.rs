@@ -132,8 +132,13 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn records(&self, batch: &StagedRef) -> Result<Vec<RecordKey>, store::Error> {
-        self.noted.attempt.patiently(|| self.noted.store.staged_records(&self.noted.lease, batch)).await
+    /// The batch's records; opening it may kill, too, so it counts until it has come back.
+    async fn records(&mut self, batch: &StagedRef) -> Result<Vec<RecordKey>, store::Error> {
+        self.start(|losses| losses.writes += 1).await?;
+        let records = || self.noted.store.staged_records(&self.noted.lease, batch);
+        let records = self.noted.attempt.patiently(records).await?;
+        self.losses.writes -= 1;
+        Ok(records)
     }
 
     /// Counts a start where starts are counted, before anything is done.

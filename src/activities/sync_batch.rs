@@ -34,7 +34,8 @@ pub(super) async fn run(
     let mut work = Work::at(activities.shared(), attempt, &input.lease, input.seq).await.map_err(failure::of_store)?;
     let give_up = work.begin_reading().await.map_err(failure::of_store)?;
     let fetched = fetch(activities, attempt, input, give_up).await;
-    work.end_reading(fetched.is_ok()).await;
+    // What was given up is behind us, whatever is said of the rest: the next run may find it mended.
+    work.end_reading(fetched.is_ok() || give_up).await;
     fetched
 }
 

@@ -101,7 +101,7 @@ pub mod reason {
         STREAM_FAILED = "StreamFailed",
         /// Not healthy: more than 10 batches of the last sync had rejected records.
         TOO_MANY_FAILED_BATCHES = "TooManyFailedBatches",
-        /// Not healthy: a full sync did not find a suspicious share of a stream's rows at the source and deleted none of them; `spec.requests.confirmSweep` deletes them.
+        /// Not healthy: a sync did not find a suspicious share of a stream's rows at the source and deleted none of them; `spec.requests.confirmSweep` deletes them.
         SWEEP_SUSPICIOUS = "SweepSuspicious",
         /// Not healthy: what a source counts and what is here did not agree twice in a row.
         COUNT_MISMATCH = "CountMismatch",

@@ -232,7 +232,7 @@ pub struct StreamCount {
 pub struct RefusedSweep {
     /// The stream.
     pub stream: String,
-    /// Rows that the full sync did not find at the source.
+    /// Rows that a sync which read the stream whole did not find at the source.
     pub unseen: i64,
     /// Rows of the stream that are not deleted.
     pub live: i64,

@@ -123,8 +123,7 @@ impl BatchWriter {
             row.entity.table(),
             columns.len()
         );
-        let id = &row.source_id;
-        if id.is_empty() || id.len() > MAX_SOURCE_ID_BYTES || id.contains('\0') {
+        if !is_storable_id(&row.source_id) {
             return Err(Misfit::SourceId);
         }
         if let Some(index) = row.cells.iter().zip(columns).position(|(cell, column)| !cell.storable(column.kind)) {
@@ -139,7 +138,8 @@ impl BatchWriter {
         Ok(())
     }
 
-    /// Adds a record that becomes a dead letter; of a payload above `MAX_RECORD_BYTES` only the beginning and the size.
+    /// Adds a record that becomes a dead letter; of a payload above `MAX_RECORD_BYTES` only the beginning and the size, and
+    /// no id that the stores cannot keep.
     pub fn reject(&mut self, rejected: &Rejected<'_>) {
         let payload = if rejected.payload.len() > MAX_RECORD_BYTES {
             cut(&rejected.payload)
@@ -149,7 +149,7 @@ impl BatchWriter {
         self.record(
             |body| {
                 body.extend([REJECTED, entity_code(rejected.entity)]);
-                put_optional_text(body, rejected.source_id.as_deref());
+                put_optional_text(body, rejected.source_id.as_deref().filter(|id| is_storable_id(id)));
                 put_text(body, &rejected.code);
                 put_optional_text(body, rejected.field.as_deref());
                 put_bytes(body, &payload);
@@ -221,6 +221,11 @@ impl Misfit {
             payload: if self == Self::Oversized { cut(served) } else { served.into() },
         }
     }
+}
+
+/// Both stores can keep it as a key.
+fn is_storable_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= MAX_SOURCE_ID_BYTES && !id.contains('\0')
 }
 
 /// The beginning of a payload that is too large to keep, and how large it was; nothing stays nothing.

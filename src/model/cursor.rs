@@ -87,9 +87,12 @@ pub struct StreamLoad {
     /// Lower bound of the window, inclusive, lookback already taken off; `None` = read everything.
     #[serde(default)]
     pub lower: Option<Timestamp>,
-    /// Set when the stream failed in this load: it is left, later streams run (R24), its watermark does not move.
+    /// Set when the stream failed in this load: it is left, later streams run (R24).
     #[serde(default)]
     pub failed: Option<String>,
+    /// It failed in its sweep, after all of it was read.
+    #[serde(default)]
+    pub failed_in_sweep: bool,
     /// Its sweep was refused: too many rows were not seen (R6).
     #[serde(default)]
     pub refused_sweep: Option<RefusedSweep>,
@@ -205,7 +208,7 @@ impl Load {
     /// The stream being read cannot be read now; `reason` is a class and names, never a value (R18).
     pub fn fail_stream(&mut self, reason: &str) {
         if let Some(stream) = self.streams.get_mut(self.current) {
-            stream.failed = Some(reason.to_owned());
+            (stream.failed, stream.failed_in_sweep) = (Some(reason.to_owned()), self.sweeping);
         }
         self.finish_stream();
     }
@@ -218,7 +221,7 @@ impl Load {
         self.finish_stream();
     }
 
-    /// The cursor after this complete load: every stream that did not fail stands at its upper bound. A stream that a full
+    /// The cursor after this complete load: every stream that was read stands at its upper bound. A stream that a full
     /// load could not read has none any more: what was deleted meanwhile may be forgotten, so it is read whole when it can.
     #[must_use]
     pub fn finish(&self, mut cursor: Cursor) -> Cursor {
@@ -226,7 +229,7 @@ impl Load {
             return cursor;
         }
         for stream in &self.streams {
-            if stream.failed.is_some() {
+            if stream.failed.is_some() && !stream.failed_in_sweep {
                 if self.full {
                     cursor.streams.remove(&stream.name);
                 }
@@ -271,6 +274,7 @@ impl StreamLoad {
             id_prefix: stream.id_prefix.to_owned(),
             lower,
             failed: None,
+            failed_in_sweep: false,
             refused_sweep: None,
             counted: None,
         }
@@ -377,5 +381,16 @@ mod tests {
         assert_eq!(load.fulfilled(), Some(window));
         load.fail_stream("403");
         assert_eq!(load.fulfilled(), None);
+    }
+
+    #[test]
+    fn a_stream_whose_sweep_fails_was_read_and_its_watermark_moves() {
+        let mut load = begin(&Cursor::default(), 0, true, "2026-11-22T12:00:00Z");
+        STREAMS.iter().for_each(|_| load.finish_stream());
+        assert!(load.sweeping);
+        load.fail_stream("UnreadablePage");
+        assert_eq!(load.failed_streams(), [STREAMS[0].name]);
+        let cursor = load.finish(Cursor::default());
+        assert_eq!(cursor.streams.len(), STREAMS.len(), "read whole again, it would fail again: {cursor:?}");
     }
 }

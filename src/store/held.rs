@@ -73,10 +73,11 @@ impl Held {
         ids.filter(|id| prefixes.iter().any(|prefix| id.starts_with(prefix))).collect()
     }
 
-    /// Whether these batches hold dead letters that were read back: their share of rejected records says nothing of the source.
-    pub(super) fn replays(&self, staged: &[StagedRow]) -> bool {
+    /// Whether the share of rejected records says something of the source: not where dead letters were read back, nor where
+    /// records are left out because they killed workers (R44).
+    pub(super) fn judges_rejections(&self, staged: &[StagedRow]) -> bool {
         let before = self.load.as_ref().map(|load| load.replayed_to);
-        staged.last().map(|row| row.next.replayed_to) != before
+        staged.last().map(|row| row.next.replayed_to) == before && self.losses.left_out.is_empty()
     }
 
     /// The batches' indexes in the run.

@@ -1,7 +1,10 @@
 //! Staged batches, opened for one commit: each record with its version number, or as the dead letter it becomes.
 //! Shared by both stores; knows no SQL.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 
@@ -57,7 +60,8 @@ impl Numbers {
         let (batch, position) = (seq - self.first_seq, i64::try_from(position).unwrap_or(i64::MAX));
         let fits = (0..RUNS).contains(&self.run_no) && (0..BATCHES).contains(&batch) && position < POSITIONS;
         if !fits {
-            return Err(Error::Refused { attempted: "number a record", code: "RunTooLong".to_owned() });
+            // The next run counts from zero.
+            return Err(Error::StaleRun { attempted: "number a record" });
         }
         Ok((self.run_no * BATCHES + batch) * POSITIONS + position)
     }
@@ -90,7 +94,7 @@ impl Change<'_> {
         self.row.deleted_at.is_some()
     }
 
-    /// The dead letter of a row that the database refused; its payload is the row in staged form, so that it can be replayed.
+    /// The dead letter of a row that the database refused; its payload is the row in staged form, for people to look at.
     pub(super) fn refused(self, code: String, field: Option<String>) -> DeadLetter<'static> {
         let mut single = BatchWriter::default();
         single.push(&self.row, &[]);
@@ -253,15 +257,19 @@ impl Incoming {
         Ok(keys.into_iter().collect())
     }
 
-    /// The change with this version number: the rare look-back for a row that the database refused.
-    pub(super) fn change(&self, wanted: i64) -> Result<Change<'_>, Error> {
-        for item in self.records() {
-            match item? {
-                Item::Change(change) if change.observed_seq == wanted => return Ok(change),
-                _ => {}
-            }
+    /// The dead letters of rows that the database refused, by version number with code and field: the rare look-back.
+    pub(super) fn refused(
+        &self,
+        mut why: BTreeMap<i64, (String, Option<String>)>,
+    ) -> Result<Vec<DeadLetter<'static>>, Error> {
+        let mut letters = Vec::with_capacity(why.len());
+        let mut records = self.records();
+        while !why.is_empty() {
+            let Item::Change(change) = records.next().ok_or(UNREADABLE)?? else { continue };
+            let refused = why.remove(&change.observed_seq);
+            letters.extend(refused.map(|(code, field)| change.refused(code, field)));
         }
-        Err(UNREADABLE)
+        Ok(letters)
     }
 }
 

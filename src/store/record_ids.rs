@@ -1,4 +1,4 @@
-//! The ids of a commit's records, by entity: what a full load has seen (R6), and whose dead letters are resolved.
+//! The ids of a commit's records, by entity: what a load has seen (R6), and whose dead letters are resolved.
 //! Pure; no SQL.
 
 use std::{borrow::Cow, collections::BTreeMap};

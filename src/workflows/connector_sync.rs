@@ -179,6 +179,8 @@ impl Session {
         let ahead = match (stop_fetching, commit.is_empty()) {
             (true, _) => 0,
             (false, true) => 1,
+            // Workers were lost here: who reads ahead meanwhile would take the blame, or leave it to the write (R44).
+            (false, false) if lease.careful => 0,
             (false, false) => FETCH_AHEAD,
         };
         self.show(if commit.is_empty() { Phase::Syncing } else { Phase::Writing });

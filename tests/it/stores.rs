@@ -177,6 +177,7 @@ conformance! {
         of_two_that_take_one_lease_exactly_one_gets_it
         pause_stop_and_removal_refuse_the_next_commit_and_a_new_lease
         a_load_in_progress_is_continued_unless_it_is_to_be_restarted
+        a_run_that_goes_on_with_another_account_counts_its_batches_from_there
     }
     commits {
         a_commit_moves_the_position_and_counts_and_repeats_its_answer
@@ -265,6 +266,7 @@ conformance! {
         losses_are_noted_at_the_position_and_make_the_next_lease_careful
         a_commit_a_new_load_and_an_erased_person_forget_the_losses
         a_record_left_out_becomes_a_dead_letter_without_payload_and_all_others_land
+        a_batch_left_out_as_a_whole_meets_no_ceiling
         a_probe_stores_nothing_and_knows_one_record
     }
     budgets {

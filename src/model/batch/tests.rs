@@ -187,3 +187,15 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn a_rejected_record_keeps_no_id_that_a_store_could_not_keep() {
+    for (id, kept) in [("42", Some("42")), ("4\02", None), ("", None)] {
+        let mut writer = BatchWriter::default();
+        let payload = b"{}".as_slice().into();
+        let code = "UnparsableRecord".into();
+        writer.reject(&Rejected { entity: Entity::Contact, source_id: Some(id.into()), code, field: None, payload });
+        let Record::Rejected(rejected) = only(writer) else { panic!("not rejected") };
+        assert_eq!(rejected.source_id.as_deref(), kept);
+    }
+}

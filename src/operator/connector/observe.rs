@@ -166,7 +166,7 @@ fn refused_sweeps(findings: &store::Findings) -> String {
     let refused = findings.refused_sweeps.iter();
     let refused = refused.map(|(stream, sweep)| format!("{} of {} rows of {stream}", sweep.unseen, sweep.live));
     format!(
-        "the last full sync did not find {} at the source and deleted none of them; look at the source, then delete them with a new spec.requests.confirmSweep.token",
+        "the last sync that read everything did not find {} at the source and deleted none of them; look at the source, then delete them with a new spec.requests.confirmSweep.token",
         refused.collect::<Vec<_>>().join(", ")
     )
 }

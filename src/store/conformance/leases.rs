@@ -2,7 +2,7 @@
 
 use gtm_sync::{
     contract::activities::Parked,
-    store::{ConnectorProjection, DesiredState, Error, LeaseRequest, RunEnd, RunOutcome},
+    store::{ConnectorProjection, DesiredState, Error, LeaseRequest, RunEnd, RunOutcome, Verb},
 };
 
 use super::world::{
@@ -126,4 +126,20 @@ pub(crate) async fn a_load_in_progress_is_continued_unless_it_is_to_be_restarted
     assert!(restarted.first_observed > 0, "what is older was there before it");
     assert_eq!(restarted, gtm_sync::model::cursor::Load { first_observed: restarted.first_observed, ..wish.load });
     assert_eq!(wish.former_outcome, RunOutcome::Terminated);
+}
+
+pub(crate) async fn a_run_that_goes_on_with_another_account_counts_its_batches_from_there(world: &World) {
+    world.projected().await;
+    let before = world.lease("before").await.lease;
+    for seq in 0..3 {
+        world.write(&before, seq, &[contact("1", None, "a")]).await;
+    }
+    let lease = world.store.take_lease(&request("run", Some(&before.epoch))).await.expect("takes over").lease;
+    world.write(&lease, 3, &[contact("2", None, "b")]).await;
+    world.wish(Verb::ResetCursor, "another portal".into()).await;
+    let other = LeaseRequest { account_id: "portal-2".to_owned(), ..request("run", None) };
+    let granted = world.store.take_lease(&other).await.expect("free");
+    assert_eq!(granted.next_seq, 0);
+    world.write(&granted.lease, 0, &[contact("3", None, "c")]).await;
+    assert_eq!(world.contact("3", "email").await.as_deref(), Some("c"));
 }

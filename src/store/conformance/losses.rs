@@ -89,6 +89,18 @@ pub(crate) async fn a_record_left_out_becomes_a_dead_letter_without_payload_and_
     assert_eq!(world.letter_ids().await, ["4", "5"]);
 }
 
+pub(crate) async fn a_batch_left_out_as_a_whole_meets_no_ceiling(world: &World) {
+    world.projected().await;
+    let lease = world.lease("run-1").await.lease;
+    let ids: Vec<_> = (0..120).map(|id| id.to_string()).collect();
+    let rows: Vec<_> = ids.iter().map(|id| contact(id, None, "killer")).collect();
+    let reference = world.stage(&lease, 0, load_at(1), batch(&rows, &[])).await;
+    let losses = Losses { left_out: ids.iter().map(|id| key(id)).collect(), ..Losses::default() };
+    world.store.note_losses(&lease, 0, &losses).await.expect("notes");
+    let applied = world.store.apply(&lease, &[reference]).await.expect("the source has done nothing wrong");
+    assert_eq!((applied.next_seq, applied.stats.errors_count), (1, 120));
+}
+
 pub(crate) async fn a_probe_stores_nothing_and_knows_one_record(world: &World) {
     world.projected().await;
     let lease = world.lease("run-1").await.lease;

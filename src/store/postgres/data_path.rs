@@ -83,7 +83,7 @@ pub(super) async fn apply(
     let incoming = Incoming::open(numbers, &staged)?.without(&held.losses.left_out);
     let mut commit = Commit::new(transaction, lease, held, &staged).await?;
     commit.write(&incoming, &staged).await?;
-    if !commit.held.replays(&staged) {
+    if commit.held.judges_rejections(&staged) {
         commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
     }
     Ok(recorded.before(commit.fence(&staged, ATTEMPTED).await?))
@@ -269,9 +269,9 @@ impl<'a> Commit<'a> {
         let Sorted { buffers, mut letters, ids } = self.sort(incoming).await?;
         let merged = merge(self.transaction, &self.origin(), &buffers).await?;
         self.tally.written(merged.written);
-        for Refused { observed_seq, code, field } in merged.refused {
-            letters.push(incoming.change(observed_seq)?.refused(code, field));
-        }
+        let refused =
+            merged.refused.into_iter().map(|Refused { observed_seq, code, field }| (observed_seq, (code, field)));
+        letters.extend(incoming.refused(refused.collect())?);
         self.keep(&letters).await?;
         self.note(&ids, staged).await
     }

@@ -188,7 +188,7 @@ const OPEN: &str = "INSERT INTO gtm.run AS r (tenant_id, connector_id, workflow_
         started_at, entity_type, stats, failed_streams)
     VALUES ($1, $2, $3, $4, $5, $6, now(), '', $7, '[]')
     ON CONFLICT (tenant_id, connector_id, workflow_id) DO UPDATE SET run_no = excluded.run_no, finished_at = NULL,
-        outcome = NULL, error = NULL, parked = NULL
+        outcome = NULL, error = NULL, parked = NULL, first_seq = least(r.first_seq, excluded.first_seq)
     RETURNING r.stats";
 
 async fn open_run(

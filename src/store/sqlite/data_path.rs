@@ -78,7 +78,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, lease: &Lease, batches: &[Sta
     let incoming = Incoming::open(numbers, &staged)?.without(&held.losses.left_out);
     let mut commit = Commit::new(transaction, lease, held, &staged);
     commit.write_all(&incoming, &staged)?;
-    if !commit.held.replays(&staged) {
+    if commit.held.judges_rejections(&staged) {
         commit.tally.check_ceiling(commit.held.config.max_rejected_percent)?;
     }
     Ok(recorded.before(commit.fence(&staged, ATTEMPTED)?))

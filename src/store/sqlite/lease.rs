@@ -219,7 +219,7 @@ const OPEN: &str = "INSERT INTO run (tenant_id, connector_id, workflow_id, run_n
         entity_type, stats, failed_streams)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, '', ?8, '[]')
     ON CONFLICT (tenant_id, connector_id, workflow_id) DO UPDATE SET run_no = excluded.run_no, finished_at = NULL,
-        outcome = NULL, error = NULL, parked = NULL
+        outcome = NULL, error = NULL, parked = NULL, first_seq = min(run.first_seq, excluded.first_seq)
     RETURNING stats";
 
 fn open_run(
