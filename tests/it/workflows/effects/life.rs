@@ -1,5 +1,5 @@
 //! The course of a connector's life that meets every call which activities make of the store. The same account, the same
-//! edits and the same faults for every life; batches of one page, so that a page fetched once more makes the same batch.
+//! edits and the same faults for every life; batches of a page, so that there are many of them.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub(super) const PHASES: [&str; 5] = ["check", "failing run", "full load", "tick
 
 const LONG: Duration = Duration::from_secs(120);
 const STREAMS: [&str; 3] = ["companies", "contacts", "deals"];
-/// Three pages of contacts, one of each other stream.
-const RECORDS: u32 = 500;
+/// Two pages of contacts, one of each other stream.
+const RECORDS: u32 = 280;
 /// More than the source's visibility lag and the lookback of an increment, and than an access token lives.
 const LATER: Duration = Duration::from_secs(900);
 
@@ -172,7 +172,7 @@ impl<'a> Life<'a> {
     /// An increment as a schedule starts it, which also brings what was dead-lettered.
     async fn tick(&self) -> Value {
         self.set_last_name("mended at the source");
-        self.crm.state().edit_random(Edits { seed: 7, create: 12, update: 30, archive: 6, merge: 1 });
+        self.crm.state().edit_random(Edits { seed: 7, create: 8, update: 20, archive: 5, merge: 1 });
         self.crm.state().advance_clock(LATER);
         self.project([(Verb::Replay, "mended".into())]).await;
         let (stack, id) = (&self.house.stack, format!("{}-tick", self.name));

@@ -1,11 +1,14 @@
 //! What an installation holds of one life, less what says when and under which number it came there: canonical rows, dead
 //! letters, runs with their counts, where the connector stands, and how much of each kind of left-over there is.
+//!
+//! Only into how many batches the same records were cut may differ: a fetch that is interrupted may end a batch early. Every
+//! batch counts once all the same: in its run, as applied, and in the connector's position.
 
 use std::collections::BTreeMap;
 
 use gtm_sync::{
     ids::{ConnectorId, TenantId},
-    store::{LetterSelection, Store},
+    store::{ConnectorStatusRow, LetterSelection, Store},
 };
 use serde_json::{Map, Value, json};
 use tokio_postgres::NoTls;
@@ -16,7 +19,8 @@ use crate::support::stack::Stack;
 const OF_THE_LIFE: [&str; 8] =
     ["tenant_id", "account_id", "canonical_id", "run", "observed_seq", "payload_hash", "close_date", "custom"];
 /// Rows of these are counted: what a batch leaves behind, and what must be gone at the end of a run.
-const COUNTED: [&str; 5] = ["applied_batch", "staged_batch", "seen_batch", "sweep_candidate", "refresh_lock"];
+const COUNTED: [&str; 5] = [APPLIED, "staged_batch", "seen_batch", "sweep_candidate", "refresh_lock"];
+const APPLIED: &str = "applied_batch";
 /// Differences told of a phase; the others are counted.
 const TOLD: usize = 6;
 
@@ -28,8 +32,11 @@ impl Snapshot {
     pub(super) async fn take(stack: &Stack, life: &str, result: &Value) -> Self {
         let (tenant, connector) = (life.parse().expect("id"), "hubspot".parse().expect("id"));
         let mut all = Map::new();
-        all.insert("result".to_owned(), without_times(result.clone()));
-        all.extend(rows(stack, life).await);
+        all.insert("result".to_owned(), without_places(result.clone()));
+        let (rows, mut counts) = rows(stack, life).await;
+        all.extend(rows);
+        assert_batches_count_once(stack.store.as_ref(), &tenant, &connector, counts.remove(APPLIED)).await;
+        all.extend(counts.into_iter().map(|(table, count)| (format!("rows of {table}"), count.into())));
         all.extend(letters(stack.store.as_ref(), &tenant, &connector).await);
         all.extend(runs(stack.store.as_ref(), &tenant, &connector).await);
         all.insert("state".to_owned(), state(stack.store.as_ref(), &tenant, &connector).await);
@@ -58,21 +65,38 @@ fn text(value: Option<&String>) -> &str {
     value.map_or("nothing", String::as_str)
 }
 
-/// The same, without the times of dead-letter entries.
-fn without_times(mut value: Value) -> Value {
+/// The same, without times and numbers of batches.
+fn without_places(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
-            fields.remove("timestamp");
-            fields.values_mut().for_each(|field| *field = without_times(field.take()));
+            fields.retain(|name, _| !["timestamp", "batches", "batchIndex"].contains(&name.as_str()));
+            fields.values_mut().for_each(|field| *field = without_places(field.take()));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| *item = without_times(item.take())),
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = without_places(item.take())),
         _ => {}
     }
     value
 }
 
-/// Canonical rows by table and id, and the counted tables.
-async fn rows(stack: &Stack, life: &str) -> Map<String, Value> {
+async fn assert_batches_count_once(
+    store: &dyn Store,
+    tenant: &TenantId,
+    connector: &ConnectorId,
+    applied: Option<i64>,
+) {
+    let runs = store.runs(tenant, connector, 100).await.expect("runs");
+    let counted: u64 = runs.iter().map(|run| run.stats.batches).sum();
+    let position = status(store, tenant).await.position;
+    assert_eq!((applied, i64::try_from(counted)), (Some(position), Ok(position)), "batches of {tenant}");
+}
+
+async fn status(store: &dyn Store, tenant: &TenantId) -> ConnectorStatusRow {
+    let statuses = store.connector_statuses(None).await.expect("statuses").rows;
+    statuses.into_iter().find(|status| &status.tenant_id == tenant).expect("a status")
+}
+
+/// Canonical rows by table and id, and how many rows the counted tables have.
+async fn rows(stack: &Stack, life: &str) -> (Map<String, Value>, BTreeMap<&'static str, i64>) {
     let (rows, counts) = match stack.database_url.strip_prefix("sqlite:") {
         Some(path) => of_sqlite(path, life),
         None => of_postgres(&stack.database_url, life).await,
@@ -84,11 +108,10 @@ async fn rows(stack: &Stack, life: &str) -> Map<String, Value> {
         row.insert("deleted".to_owned(), deleted.into());
         (format!("{table} {id}"), Value::Object(row))
     });
-    let counted = counts.into_iter().map(|(table, count)| (format!("rows of {table}"), count.into()));
-    named.chain(counted).collect()
+    (named.collect(), counts)
 }
 
-type Rows = (Vec<(String, Map<String, Value>)>, Vec<(&'static str, i64)>);
+type Rows = (Vec<(String, Map<String, Value>)>, BTreeMap<&'static str, i64>);
 
 async fn of_postgres(url: &str, life: &str) -> Rows {
     const TABLES: &str = "SELECT table_name::text FROM information_schema.columns
@@ -103,10 +126,10 @@ async fn of_postgres(url: &str, life: &str) -> Rows {
             rows.push((table.clone(), serde_json::from_str(row.get(0)).expect("a row")));
         }
     }
-    let mut counts = Vec::new();
+    let mut counts = BTreeMap::new();
     for table in COUNTED {
         let count = format!("SELECT count(*) FROM gtm.{table} WHERE tenant_id = $1");
-        counts.push((table, client.query_one(&count, &[&life]).await.expect("counts").get(0)));
+        counts.insert(table, client.query_one(&count, &[&life]).await.expect("counts").get(0));
     }
     (rows, counts)
 }
@@ -132,8 +155,7 @@ fn of_sqlite(path: &str, life: &str) -> Rows {
         let count = format!("SELECT count(*) FROM {table} WHERE tenant_id = ?1");
         (table, connection.query_row(&count, [life], |row| row.get(0)).expect("counts"))
     };
-    let counts = COUNTED.map(count).into();
-    (rows, counts)
+    (rows, COUNTED.map(count).into())
 }
 
 fn json_of(value: rusqlite::types::Value) -> Value {
@@ -154,8 +176,7 @@ async fn letters(store: &dyn Store, tenant: &TenantId, connector: &ConnectorId) 
     for letter in letters.expect("dead letters") {
         let record = format!("dead letters of {:?} {:?}", letter.entity, letter.source_id);
         let wished = letter.replay_requested_at.is_some();
-        let told =
-            json!([letter.workflow_id, letter.batch_index, letter.code, letter.field, letter.payload_form, wished]);
+        let told = json!([letter.workflow_id, letter.code, letter.field, letter.payload_form, wished]);
         let all = by_record.entry(record).or_insert_with(|| json!([]));
         all.as_array_mut().expect("a list").push(told);
     }
@@ -170,8 +191,15 @@ async fn runs(store: &dyn Store, tenant: &TenantId, connector: &ConnectorId) -> 
         let own = run.workflow_id.starts_with(tenant.as_str());
         let name = if own { run.workflow_id } else { "child of the tick".to_owned() };
         let ended = run.finished_at.is_some();
-        let told =
-            json!([run.full_sync, ended, run.outcome, run.error, run.entity_type, run.stats, run.parked.is_some()]);
+        let told = json!([
+            run.full_sync,
+            ended,
+            run.outcome,
+            run.error,
+            run.entity_type,
+            without_places(json!(run.stats)),
+            run.parked.is_some()
+        ]);
         (format!("run {name}"), told)
     };
     runs.into_iter().map(told).collect()
@@ -179,15 +207,13 @@ async fn runs(store: &dyn Store, tenant: &TenantId, connector: &ConnectorId) -> 
 
 /// Where the connector stands.
 async fn state(store: &dyn Store, tenant: &TenantId, connector: &ConnectorId) -> Value {
-    let statuses = store.connector_statuses(None).await.expect("statuses").rows;
-    let status = statuses.into_iter().find(|status| &status.tenant_id == tenant).expect("a status");
+    let status = status(store, tenant).await;
     let record = store.connector(tenant, connector).await.expect("answers").expect("a connector");
     let load = record.load.map(|load| json!([load.full, load.current, load.streams.len(), load.failed_streams()]));
     let findings = &status.findings;
     json!({
         "connection": [json!(status.connection_status), json!(status.connection_reason)],
         "cursor": status.cursor.streams.keys().collect::<Vec<_>>(),
-        "position": status.position,
         "dead letters": status.dead_letters,
         "counts": json!(findings.counts),
         "refused sweeps": json!(findings.refused_sweeps),
