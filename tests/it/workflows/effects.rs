@@ -24,7 +24,7 @@ use gtm_sync::{
 };
 use tokio::{
     sync::{Semaphore, watch},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 
 use self::life::{Lived, PHASES, live};
@@ -160,13 +160,17 @@ async fn lead_all(house: &Arc<House>, calm: &[Lived], plans: Vec<Plan>) {
         interruptions += plan.iter().flatten().count();
         lives.spawn(async move {
             let _slot = slots.acquire_owned().await.expect("open");
-            (plan, live(&house, number, plan).await)
+            // A task of its own: when it fails, the others go on, and the report names them all.
+            (plan, tokio::spawn(async move { live(&house, number, plan).await }).await)
         });
     }
     let mut differences = Vec::new();
     while let Some(life) = lives.join_next().await {
         let (plan, lived) = life.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        differences.extend(differing(&plan, &lived, calm));
+        differences.extend(match lived {
+            Ok(lived) => differing(&plan, &lived, calm),
+            Err(error) => Some(format!("- {plan:?}:\n    {}", panic_text(error))),
+        });
     }
     let told = format!("{} of {lives_led} lives with {interruptions} interruptions differ", differences.len());
     assert!(differences.is_empty(), "{told}:\n{}", differences.join("\n"));
@@ -182,4 +186,10 @@ fn differing(plan: &Plan, lived: &[Lived], calm: &[Lived]) -> Option<String> {
         };
         (!what.is_empty()).then(|| format!("- {phase}, interrupted at {plan:?}:\n    {}", what.join("\n    ")))
     })
+}
+
+fn panic_text(error: JoinError) -> String {
+    let payload = error.into_panic();
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("failed").to_owned()
 }
