@@ -172,8 +172,8 @@ async fn lead_all(house: &Arc<House>, calm: &[Lived], plans: Vec<Plan>) {
             Err(error) => Some(format!("- {plan:?}:\n    {}", panic_text(error))),
         });
     }
-    let told = format!("{} of {lives_led} lives with {interruptions} interruptions differ", differences.len());
-    assert!(differences.is_empty(), "{told}:\n{}", differences.join("\n"));
+    let told = format!("{lives_led} lives, {interruptions} interruptions");
+    assert!(differences.is_empty(), "{told}, {} lives differ:\n{}", differences.len(), differences.join("\n"));
     eprintln!("{told}");
 }
 

@@ -144,7 +144,7 @@ fn of_sqlite(path: &str, life: &str) -> Rows {
     for table in tables {
         let select = format!("SELECT * FROM {table} WHERE tenant_id = ?1");
         let mut statement = connection.prepare(&select).expect("prepares");
-        let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let row = |row: &rusqlite::Row<'_>| {
             let value = |column: &String| Ok((column.clone(), json_of(row.get(column.as_str())?)));
             columns.iter().map(value).collect::<rusqlite::Result<Map<String, Value>>>()
