@@ -150,7 +150,11 @@ async fn ready_temporal(
     }
 }
 
-async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Activities) -> anyhow::Result<()> {
+/// Registers everything and polls until `activities.draining` and the drain time after it.
+///
+/// # Errors
+/// When the SDK ends the worker.
+pub async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Activities) -> anyhow::Result<()> {
     let runtime = Runtime::from_current_tokio(RuntimeOptions::default()).context("Temporal runtime")?;
     let mut draining = activities.draining.clone();
     let slots = TunerHolder::builder()

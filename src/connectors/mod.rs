@@ -79,6 +79,8 @@ impl Error {
             Self::RefreshInProgress => Class::RateLimited(Duration::from_secs(2)),
             Self::Unauthorised { .. } => Class::Unauthorised,
             Self::Configuration { .. } | Self::UnreadablePage { .. } => Class::Invalid,
+            // What the store refuses (a lost grant) says nothing of the source: waited for like an outage, as everywhere.
+            Self::Store(Class::Invalid) => Class::Transient,
             Self::Store(class) => *class,
         }
     }
@@ -169,4 +171,14 @@ pub trait Source: Send + Sync {
 
     /// How long the source still tells of a deletion: whoever looks away for longer must read everything (R48).
     fn tombstone_horizon(&self) -> Duration;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_that_the_store_refuses_is_waited_for_and_fails_no_stream() {
+        assert_eq!(Error::Store(Class::Invalid).class(), Class::Transient);
+    }
 }

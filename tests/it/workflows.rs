@@ -2,6 +2,7 @@
 //! contract, results, parking, dead letters, killed workers, outages, and what must never enter a history.
 
 mod completeness;
+mod effects;
 mod people;
 mod replays;
 mod restores;

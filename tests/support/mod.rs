@@ -8,6 +8,7 @@
 )]
 
 pub mod databases;
+pub mod interrupting;
 pub mod proxy;
 pub mod random;
 pub mod resume_point;
