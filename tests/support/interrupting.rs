@@ -33,6 +33,8 @@ pub enum Kind {
     Reads,
     /// An effect.
     Writes,
+    /// Called only where workers were lost; `tests/it/faults/poison.rs` loses them.
+    AfterLosses,
     /// No activity calls it.
     Operators,
 }
@@ -118,7 +120,8 @@ impl Interrupting {
 
     /// Methods that activities call.
     pub fn methods() -> BTreeMap<&'static str, Kind> {
-        [STORE_METHODS, TOKEN_METHODS].concat().into_iter().filter(|(_, kind)| *kind != Kind::Operators).collect()
+        let called = |kind| matches!(kind, Kind::Reads | Kind::Writes);
+        [STORE_METHODS, TOKEN_METHODS].concat().into_iter().filter(|&(_, kind)| called(kind)).collect()
     }
 
     fn lives(&self) -> MutexGuard<'_, Lives> {
@@ -284,7 +287,7 @@ every_method! { STORE_METHODS of Store:
     Operators(Nobodys) remove_tenant(tenant: &TenantId, owner: &Owner) -> ();
     Operators(Nobodys) tenant_claim(tenant: &TenantId) -> Option<Owner>;
     Operators(Nobodys) put_connector(connector: &ConnectorProjection) -> ConnectorAnswer;
-    Operators(Nobodys) remove_connector(tenant: &TenantId, connector: &ConnectorId) -> ();
+    Operators(Nobodys) remove_connector(tenant: &TenantId, connector: &ConnectorId, uid: &str) -> ();
     Operators(Nobodys) projected_connectors(cluster_id: &str) -> Vec<ProjectedConnector>;
     Operators(Nobodys) connector_statuses(since: Option<Timestamp>) -> StatusPage;
     Reads(tenant) list_connected(tenant: &TenantId) -> TenantListing;
@@ -300,6 +303,10 @@ every_method! { STORE_METHODS of Store:
     Writes((lease, batches)) apply(lease: &Lease, batches: &[StagedRef]) -> Applied;
     Writes(lease) dead_letter(lease: &Lease, batch: &StagedRef, error: &str) -> Applied;
     Writes(lease) finish_run(lease: &Lease, end: &RunEnd) -> RunSummary;
+    Reads(lease) losses(lease: &Lease, seq: i64) -> Losses;
+    Writes(lease) note_losses(lease: &Lease, seq: i64, losses: &Losses) -> ();
+    AfterLosses(lease) staged_records(lease: &Lease, batch: &StagedRef) -> Vec<RecordKey>;
+    AfterLosses(lease) probe(lease: &Lease, batch: &StagedRef, record: &RecordKey) -> ();
     Writes(lease) park(lease: &Lease, parked: Option<&Parked>) -> ();
     Reads(lease) failed_records(lease: &Lease, limit: usize) -> Vec<FailedRecord>;
     Reads(lease) replays(lease: &Lease, after: i64, limit: usize) -> Vec<Replay>;

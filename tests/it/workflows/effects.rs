@@ -23,7 +23,7 @@ use gtm_sync::{
     worker,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{RwLock, Semaphore, watch},
     task::{JoinError, JoinSet},
 };
 
@@ -81,6 +81,7 @@ impl House {
             names: Names::new(None),
             metrics: Metrics::default(),
             draining,
+            company: RwLock::default(),
         };
         let settings = WorkerSettings {
             store: StoreSettings { database_url: self.stack.database_url.clone() },
