@@ -27,6 +27,7 @@ const TENANT_SCHEDULE: &[Column] = &[
     ("Tenant", "string", ".spec.tenantId"),
     ("Schedule", "string", ".spec.schedules[0]"),
     ("Suspend", "boolean", ".spec.suspend"),
+    ("Paused", "string", ".status.pause.by"),
     ("Ready", "string", ".status.conditions[?(@.type=='Ready')].status"),
     ("Healthy", "string", ".status.conditions[?(@.type=='Healthy')].status"),
     ("Connectors", "integer", ".status.connectors.total"),
@@ -39,6 +40,8 @@ const TENANT_SCHEDULE: &[Column] = &[
 const TENANT_SCHEDULE_WIDE: &[Column] = &[
     ("Reason", "string", ".status.conditions[?(@.type=='Ready')].reason"),
     ("Schedule-ID", "string", ".status.schedule.id"),
+    ("Synced", "string", ".status.conditions[?(@.type=='Synced')].status"),
+    ("Missed", "integer", ".status.counts.missed"),
 ];
 
 /// Columns of a Connector.

@@ -18,6 +18,8 @@ documented! {
 
     /// The control plane did what the spec asks. Never depends on pods or on a source being well.
     READY = "Ready",
+    /// The schedule in Temporal is what the spec asks for. Says nothing about pauses. On a Connector only with a schedule of its own.
+    SYNCED = "Synced",
     /// The source accepts the credential. On a Connector only.
     CONNECTED = "Connected",
     /// The last sync completed, within 30 minutes and with at most 10 failed batches, and what is stored is all there is.
@@ -44,6 +46,12 @@ pub mod reason {
         CONFIGURED = "Configured",
         /// Ready: the tenant's schedules are paused by `spec.suspend`.
         SUSPENDED = "Suspended",
+        /// Ready: somebody paused the schedule in Temporal, and `spec.pausePolicy` lets it be.
+        PAUSED_BY_PERSON = "PausedByPerson",
+        /// Ready, but not healthy: Temporal paused the schedule because a run failed (`spec.pauseOnFailure`).
+        PAUSED_BY_FAILURE = "PausedByFailure",
+        /// Ready: `spec.endAt` has passed, or the runs that somebody limited in Temporal are used up; no tick comes any more.
+        COMPLETED = "Completed",
         /// Ready: the Connector is paused by `spec.state`.
         PAUSED = "Paused",
         /// Ready: the Connector is stopped by `spec.state`.
@@ -81,6 +89,13 @@ pub mod reason {
         STORE_UNAVAILABLE = "StoreUnavailable",
         /// Not ready: a step of ours failed in a way nobody foresaw; it is tried again.
         INTERNAL_ERROR = "InternalError",
+
+        /// Synced: the schedule is as the spec asks.
+        IN_SYNC = "InSync",
+        /// Synced: the schedule was edited in Temporal, and the edit was undone.
+        DRIFT_CORRECTED = "DriftCorrected",
+        /// Not synced: the schedule was edited in Temporal, and `spec.driftPolicy` leaves it so.
+        DRIFT_REPORTED = "DriftReported",
 
         /// Connected: the last check or sync authenticated.
         AUTHENTICATED = "Authenticated",

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HandledConnectorTokens, ScheduleStatus, not_observed};
+use super::{HandledConnectorTokens, PauseStatus, ScheduleCounts, ScheduleStatus, not_observed};
 
 /// What the operator found and did; written by the operator only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,18 @@ pub struct ConnectorStatus {
     /// The connector's own schedule in Temporal, if `spec.sync.schedules` asks for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleStatus>,
+    /// Who paused the own schedule, if it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseStatus>,
+    /// Ticks of the own schedule that did not start what they should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<ScheduleCounts>,
+    /// The own schedule's next tick, spread included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run_time: Option<Time>,
+    /// The own schedule's last tick that started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run_time: Option<Time>,
     /// The newest run: the one at work, or the last one with its final counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -44,7 +56,7 @@ pub struct ConnectorStatus {
     /// Wishes already handled, each with what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<HandledConnectorTokens>,
-    /// Ready, Connected, Healthy, Syncing; Reconciling or Stalled while true.
+    /// Ready, Synced, Connected, Healthy, Syncing; Reconciling or Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -56,6 +68,10 @@ impl Default for ConnectorStatus {
             observed_generation: not_observed(),
             connection: None,
             schedule: None,
+            pause: None,
+            counts: None,
+            next_run_time: None,
+            last_run_time: None,
             progress: None,
             last_sync: None,
             last_success_time: None,

@@ -11,6 +11,7 @@ pub mod generate;
 mod reference;
 mod requests;
 mod rules;
+mod schedule_policies;
 mod tenant_schedule;
 
 pub use connector::{
@@ -27,6 +28,9 @@ pub use reference::reference;
 pub use requests::{
     ConnectorRequests, DiscardRequest, EntityName, Handled, HandledConnectorTokens, Letters, ReplayRequest,
     ResetRequest, ResyncRequest,
+};
+pub use schedule_policies::{
+    ConflictPolicy, DriftPolicy, MaintenanceWindow, PausePolicy, PauseStatus, PausedBy, ScheduleCounts,
 };
 pub use tenant_schedule::{
     ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
@@ -72,7 +76,7 @@ pub struct ScheduleStatus {
     pub id: String,
     /// Hash of what the spec asks for.
     pub spec_hash: String,
-    /// Hash of what Temporal answered when it was applied: an edit by hand shows as another one.
+    /// Hashes of what Temporal answered when it was applied, a part each: an edit by hand shows as another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo_hash: Option<String>,
 }

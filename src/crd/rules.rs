@@ -126,6 +126,26 @@ text!(
     )]
 );
 text!(
+    /// The beginning of a maintenance window. One minute and one hour: it becomes a calendar of what is left out.
+    WindowStart, 9..=60, [rule(
+        matches(&format!(r"^[0-5]?[0-9] ([01]?[0-9]|2[0-3]) \* \* {}$", window_days())),
+        "a window begins at one minute and one hour of some days of the week, e.g. '30 22 * * sat,sun' or '0 3 * * *'",
+    )]
+);
+text!(
+    /// The length of a maintenance window.
+    WindowDuration, 2..=duration::MAX_LENGTH, [
+        written_as_duration(),
+        rule(
+            format!(
+                "!({}) || (duration(self) >= duration('1m') && duration(self) <= duration('24h'))",
+                matches(duration::PATTERN)
+            ),
+            "a maintenance window takes at least 1m and at most 24h",
+        ),
+    ]
+);
+text!(
     /// A field of a stream.
     Field, 1..=100, [rule(
         matches("^[A-Za-z_][A-Za-z0-9_]*$"),
@@ -168,6 +188,25 @@ pub(super) fn window() -> [Rule; 1] {
         format!("!({} && {}) || timestamp(self.from) < timestamp(self.to)", written("from"), written("to")),
         "resync.from must be before resync.to",
     )]
+}
+
+/// A schedule's life, if both ends are set.
+pub(super) fn life() -> [Rule; 1] {
+    let written = |name: &str| format!("self.{name}.matches(r'{MOMENT}')");
+    [rule(
+        format!(
+            "!has(self.startAt) || !has(self.endAt) || !({} && {}) || timestamp(self.startAt) < timestamp(self.endAt)",
+            written("startAt"),
+            written("endAt")
+        ),
+        "startAt must be before endAt",
+    )]
+}
+
+/// `*`, or a list of days and ranges of days.
+fn window_days() -> String {
+    let day = "(?i:[0-7]|sun|mon|tue|wed|thu|fri|sat)";
+    format!(r"(\*|{day}(-{day})?(,{day}(-{day})?)*)")
 }
 
 /// `source.type` names the one member that is set.

@@ -1,12 +1,16 @@
 //! `TenantSchedule`: when one tenant's connectors sync. One object per tenant.
 //! Field documentation here is user documentation (docs/crd-reference.md).
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DataPolicy, DurationText, Request, ScheduleStatus, not_observed, rules};
+use super::{
+    ConflictPolicy, DataPolicy, DriftPolicy, DurationText, MaintenanceWindow, PausePolicy, PauseStatus, Request,
+    ScheduleCounts, ScheduleStatus, not_observed, rules,
+};
 use crate::ids::TenantId;
 
 /// The seed's default: every 4 hours.
@@ -32,6 +36,7 @@ const DEFAULT_CATCH_UP_WINDOW: &str = "4h";
     selectable = ".spec.tenantId"
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::life()))]
 pub struct TenantScheduleSpec {
     /// The tenant, a DNS label. Cannot be changed. One TenantSchedule per tenant: the first one holds it.
     #[schemars(with = "rules::Tenant")]
@@ -40,7 +45,7 @@ pub struct TenantScheduleSpec {
     #[serde(default = "default_schedules")]
     #[schemars(with = "Vec<rules::Cron>", length(min = 1, max = 8))]
     pub schedules: Vec<String>,
-    /// IANA name of the time zone of the cron expressions, e.g. Europe/Berlin. On the days the clocks change, an hour is left out or comes twice.
+    /// IANA name of the time zone of the cron expressions, e.g. Europe/Berlin. On the days the clocks change, an hour is left out or comes twice: docs/scheduling.md.
     #[serde(default = "default_time_zone")]
     #[schemars(with = "rules::TimeZone")]
     pub time_zone: String,
@@ -57,6 +62,30 @@ pub struct TenantScheduleSpec {
     /// Pauses every schedule of the tenant, those of its Connectors too. A sync asked for by token still runs.
     #[serde(default)]
     pub suspend: bool,
+    /// Who may pause the tenant's schedules.
+    #[serde(default)]
+    pub pause_policy: PausePolicy,
+    /// Lets Temporal pause a schedule when a run it started fails: of the tenant's own schedule when all connectors of a tick failed, of a Connector's own schedule when its sync failed.
+    #[serde(default)]
+    pub pause_on_failure: bool,
+    /// What becomes of an edit that somebody makes in Temporal. A pause is no edit: see `pausePolicy`.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
+    /// What becomes of a schedule in Temporal that has the id already and was not made for this object.
+    #[serde(default)]
+    pub conflict_policy: ConflictPolicy,
+    /// No tick before this time, e.g. 2026-12-01T00:00:00Z.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<rules::Moment>")]
+    pub start_at: Option<Timestamp>,
+    /// No tick after this time. Then the object is ready with the reason Completed; tokens still run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<rules::Moment>")]
+    pub end_at: Option<Timestamp>,
+    /// Times in which no tick fires, of the tenant's Connectors neither. What runs already goes on, and so do tokens; a tick from before may start within `spread.window`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub maintenance_windows: Vec<MaintenanceWindow>,
     /// What happens in Temporal when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
@@ -134,6 +163,12 @@ pub struct TenantScheduleStatus {
     /// Whether the schedule is paused, by `suspend` or by hand in Temporal.
     #[serde(default)]
     pub paused: bool,
+    /// Who paused it, if it is paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseStatus>,
+    /// Ticks that did not start what they should.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<ScheduleCounts>,
     /// The next tick, spread included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_run_time: Option<Time>,
@@ -149,7 +184,7 @@ pub struct TenantScheduleStatus {
     /// Tokens already handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<HandledTenantTokens>,
-    /// Ready, Healthy, WorkersAvailable; Reconciling or Stalled while true.
+    /// Ready, Synced, Healthy, WorkersAvailable; Reconciling or Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -161,6 +196,8 @@ impl Default for TenantScheduleStatus {
             observed_generation: not_observed(),
             schedule: None,
             paused: false,
+            pause: None,
+            counts: None,
             next_run_time: None,
             last_run_time: None,
             last_success_time: None,

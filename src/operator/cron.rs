@@ -28,16 +28,41 @@ pub fn parent_wait(crons: &[String], jitter: Duration) -> Option<Duration> {
     Some(gap.saturating_sub(jitter).saturating_sub(gap / 10).max(least - least / 5))
 }
 
-fn minutes_of_day(cron: &str) -> Option<Vec<u32>> {
-    let cron = match cron.trim() {
-        "@hourly" => "0 * * * *",
-        "@daily" | "@weekly" | "@monthly" | "@yearly" => "0 0 * * *",
-        fields => fields,
-    };
-    let mut fields = cron.split_whitespace();
+/// The minutes of a day on which an expression fires, on days on which it does.
+#[must_use]
+pub fn minutes_of_day(cron: &str) -> Option<Vec<u32>> {
+    let mut fields = spelled_out(cron).split_whitespace();
     let minutes = values(fields.next()?, 60)?;
     let hours = values(fields.next()?, 24)?;
     Some(hours.iter().flat_map(|hour| minutes.iter().map(move |minute| hour * 60 + minute)).collect())
+}
+
+/// The days of the week on which an expression may fire, 0 = Sunday.
+#[must_use]
+pub fn days_of_week(cron: &str) -> Option<BTreeSet<u8>> {
+    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+    let field = spelled_out(cron).split_whitespace().nth(4)?.to_ascii_lowercase();
+    let mut number = String::new();
+    for word in field.split_inclusive(|character: char| !character.is_ascii_alphabetic()) {
+        let (name, rest) = word.split_at(word.find(|of: char| !of.is_ascii_alphabetic()).unwrap_or(word.len()));
+        match DAYS.iter().position(|day| name.starts_with(day)) {
+            Some(day) => number.push_str(&day.to_string()),
+            None => number.push_str(name),
+        }
+        number.push_str(rest);
+    }
+    // 7 is Sunday, too: `values` knows it as the eighth.
+    let days = if number.contains('*') { values(&number, 7)? } else { values(&number, 8)? };
+    days.into_iter().map(|day| u8::try_from(day % 7).ok()).collect()
+}
+
+fn spelled_out(cron: &str) -> &str {
+    match cron.trim() {
+        "@hourly" => "0 * * * *",
+        "@weekly" => "0 0 * * 0",
+        "@daily" | "@monthly" | "@yearly" => "0 0 * * *",
+        fields => fields,
+    }
 }
 
 /// The values of a field: lists of `*`, `a`, `a-b`, each with an optional `/step`.
@@ -87,6 +112,20 @@ mod tests {
         for unreadable in ["60 * * * *", "*/0 * * * *", "a * * * *", "", "5-1 * * * *"] {
             assert_eq!(gap_minutes(&[unreadable]), None, "{unreadable}");
         }
+    }
+
+    #[test]
+    fn days_are_read_by_number_and_by_name() {
+        let days =
+            |field: &str| days_of_week(&format!("0 0 * * {field}")).map(|days| days.into_iter().collect::<Vec<_>>());
+        assert_eq!(days("*"), Some((0..7).collect()));
+        assert_eq!(days("*/2"), Some(vec![0, 2, 4, 6]));
+        assert_eq!(days("mon-fri"), Some(vec![1, 2, 3, 4, 5]));
+        assert_eq!(days("SAT,Sunday"), Some(vec![0, 6]));
+        assert_eq!(days("5-7"), Some(vec![0, 5, 6]));
+        assert_eq!(days("tuesday"), Some(vec![2]));
+        assert_eq!(days("someday"), None);
+        assert_eq!(days_of_week("@weekly").map(|days| days.len()), Some(1));
     }
 
     #[test]

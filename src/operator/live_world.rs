@@ -61,7 +61,7 @@ impl World for LiveWorld {
             | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
             Request::DescribeSchedule(_)
             | Request::CreateSchedule(_)
-            | Request::UpdateSchedule(..)
+            | Request::UpdateSchedule(_)
             | Request::DeleteSchedule(_)
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
@@ -103,8 +103,8 @@ impl LiveWorld {
             Ok(match request {
                 Request::DescribeSchedule(id) => Answer::Schedule(temporal.describe_schedule(&id).await?.map(Box::new)),
                 Request::CreateSchedule(wanted) => Answer::Started(temporal.create_schedule(&wanted).await?),
-                Request::UpdateSchedule(wanted, token) => {
-                    temporal.update_schedule(&wanted, &token).await?;
+                Request::UpdateSchedule(update) => {
+                    temporal.update_schedule(&update).await?;
                     Answer::Done
                 }
                 Request::DeleteSchedule(id) => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::world::StatusPart;
-use crate::crd::conditions::{CONNECTED, HEALTHY, READY, RECONCILING, STALLED, SYNCING, WORKERS_AVAILABLE};
+use crate::crd::conditions::{CONNECTED, HEALTHY, READY, RECONCILING, STALLED, SYNCED, SYNCING, WORKERS_AVAILABLE};
 
 /// The fields and condition types of one writer; server-side apply keeps the writers apart.
 #[derive(Debug)]
@@ -23,8 +23,17 @@ pub struct Ownership {
 /// The reconciler of TenantSchedule.
 pub const TENANT_CONTROL: Ownership = Ownership {
     manager: "gtmclarity-operator/tenant-schedule",
-    fields: &["observedGeneration", "schedule", "paused", "nextRunTime", "lastRunTime", "lastHandled"],
-    conditions: &[READY, RECONCILING, STALLED],
+    fields: &[
+        "observedGeneration",
+        "schedule",
+        "paused",
+        "pause",
+        "counts",
+        "nextRunTime",
+        "lastRunTime",
+        "lastHandled",
+    ],
+    conditions: &[READY, SYNCED, RECONCILING, STALLED],
 };
 /// What is observed of a tenant's connectors and workers.
 pub const TENANT_OBSERVED: Ownership = Ownership {
@@ -35,8 +44,8 @@ pub const TENANT_OBSERVED: Ownership = Ownership {
 /// The reconciler of Connector.
 pub const CONNECTOR_CONTROL: Ownership = Ownership {
     manager: "gtmclarity-operator/connector",
-    fields: &["observedGeneration", "schedule", "lastHandled"],
-    conditions: &[READY, RECONCILING, STALLED],
+    fields: &["observedGeneration", "schedule", "pause", "counts", "nextRunTime", "lastRunTime", "lastHandled"],
+    conditions: &[READY, SYNCED, RECONCILING, STALLED],
 };
 /// What is observed of a connector's connection and runs.
 pub const CONNECTOR_OBSERVED: Ownership = Ownership {

@@ -12,7 +12,7 @@ use crate::{
     temporal::{
         StartOutcome,
         client::IdReuse,
-        schedules::{SeenSchedule, WantedSchedule},
+        schedules::{ScheduleUpdate, SeenSchedule, WantedSchedule},
     },
 };
 
@@ -73,7 +73,7 @@ pub enum Request {
     /// `Temporal::create_schedule` → `Started`.
     CreateSchedule(Box<WantedSchedule>),
     /// `Temporal::update_schedule` with a conflict token → `Done`.
-    UpdateSchedule(Box<WantedSchedule>, Vec<u8>),
+    UpdateSchedule(Box<ScheduleUpdate>),
     /// `Temporal::delete_schedule` → `Done`.
     DeleteSchedule(String),
     /// `Temporal::start_workflow` → `Started`.

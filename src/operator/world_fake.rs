@@ -119,8 +119,13 @@ impl State {
                 self.schedules.entry(wanted.id.clone()).or_insert_with(|| seen(&wanted));
                 Answer::Started(StartOutcome::Started)
             }
-            Request::UpdateSchedule(wanted, _) => {
-                self.schedules.insert(wanted.id.clone(), seen(&wanted));
+            Request::UpdateSchedule(update) => {
+                if let Some(schedule) = self.schedules.get_mut(&update.id) {
+                    if let Some(wanted) = &update.content {
+                        *schedule = seen(wanted);
+                    }
+                    schedule.state = update.state;
+                }
                 Answer::Done
             }
             Request::DeleteSchedule(id) => {

@@ -76,9 +76,12 @@ fn marker(installation_id: &str) -> WantedSchedule {
         overlap: Overlap::Skip,
         catch_up_window: Duration::from_secs(60),
         pause_on_failure: false,
-        paused: true,
+        suspended: Some("gtm-sync: marks the installation"),
         workflow_type: "gtmSyncInstallationMarker".to_owned(),
         workflow_id: MARKER_SCHEDULE.to_owned(),
         input: serde_json::Value::Null,
+        start_at: None,
+        end_at: None,
+        excluded: Vec::new(),
     }
 }

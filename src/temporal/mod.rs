@@ -4,7 +4,6 @@
 pub mod client;
 pub mod error;
 pub mod installation;
-mod schedule_echo;
 pub mod schedules;
 
 pub use client::{CloseStatus, StartOutcome, Temporal, WorkflowState};

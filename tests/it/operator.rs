@@ -5,5 +5,6 @@ mod connectors;
 mod harness;
 mod outages;
 mod samples;
+mod schedules;
 mod tenants;
 mod workers;

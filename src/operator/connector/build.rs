@@ -15,6 +15,7 @@ use crate::{
     model::config::{ConnectorConfig, DataPolicy, FieldRules, SchemaContract, SourceConfig, StreamConfig},
     operator::{
         cron::smallest_gap,
+        schedule_pause::{BY_STATE, BY_SUSPEND},
         world::{Request, StartWorkflow},
     },
     store::{BaseCredential, ConnectorProjection, DesiredState, Verb, Wish},
@@ -155,11 +156,19 @@ pub fn schedule(input: &Input, tenant: &TenantView) -> Option<WantedSchedule> {
         jitter: tenant.spread.max(tenth),
         overlap: Overlap::Skip,
         catch_up_window: tenant.catch_up_window,
-        pause_on_failure: false,
-        paused: tenant.suspend || input.spec.state == ConnectorState::Paused,
+        pause_on_failure: tenant.terms.pause_on_failure,
+        suspended: suspended(input, tenant),
         workflow_type: CONNECTOR_SYNC_WORKFLOW.to_owned(),
         input: sync_input(input, false),
+        start_at: tenant.terms.start_at,
+        end_at: tenant.terms.end_at,
+        excluded: tenant.terms.excluded.clone(),
     })
+}
+
+fn suspended(input: &Input, tenant: &TenantView) -> Option<&'static str> {
+    let by_state = (input.spec.state == ConnectorState::Paused).then_some(BY_STATE);
+    tenant.suspend.then_some(BY_SUSPEND).or(by_state)
 }
 
 /// A run that tokens asked for. Its id is made of the time at which the store recorded them (R8).

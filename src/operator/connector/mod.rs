@@ -19,6 +19,7 @@ use kube::Resource as _;
 
 use super::{
     names::Installation,
+    schedule_terms::Terms,
     world::{Kind, ObjectKey},
 };
 use crate::{
@@ -65,6 +66,8 @@ pub struct TenantView {
     pub catch_up_window: Duration,
     /// Everything is paused.
     pub suspend: bool,
+    /// What its own schedules have in common with the tenant's.
+    pub terms: Terms,
     /// What becomes of rows where a Connector does not say.
     pub data_policy: DataPolicy,
 }
@@ -76,6 +79,7 @@ impl From<&TenantSchedule> for TenantView {
             spread: object.spec.spread.window.duration(),
             catch_up_window: object.spec.catch_up_window.duration(),
             suspend: object.spec.suspend,
+            terms: Terms::from(&object.spec),
             data_policy: object.spec.data_policy,
         }
     }

@@ -3,20 +3,31 @@
 
 use std::{mem, time::Duration};
 
-use super::{Input, build, check, dereference, dereference::Problem, status, tokens};
+use super::{
+    Input, build, check, dereference,
+    dereference::Problem,
+    status::{self, OwnSchedule},
+    tokens,
+};
 use crate::{
-    crd::{ConnectorState, ConnectorStatus, HandledConnectorTokens, ScheduleStatus, conditions::reason},
+    crd::{
+        ConnectorState, ConnectorStatus, HandledConnectorTokens,
+        conditions::{READY, reason},
+    },
     error_class::Class,
     model::config::SecretFields,
     operator::{
         error::Error,
+        maintenance,
         outcome::{Again, Note, Outcome, is_news},
-        schedule::{self, EnsureSchedule},
+        schedule::{self, EnsureSchedule, Ensured},
         schedule_removal::{self, RemoveSchedule},
-        status_part::CONNECTOR_CONTROL,
+        schedule_shown::{self, Shown},
+        status_part::{CONNECTOR_CONTROL, status_of},
         world::{Answer, Reply, Request, Step},
     },
     store::{BaseCredential, ConnectorAnswer, Owner, Verb},
+    temporal::schedules::WantedSchedule,
 };
 
 /// Rest after a refusal that only an edit mends: the edit triggers, this catches what nobody watches.
@@ -31,7 +42,7 @@ pub struct Reconcile {
     answer: Option<Box<ConnectorAnswer>>,
     /// What the Secret lacks; told after the rest of the spec was projected, so that pausing works without a Secret.
     problem: Option<Problem>,
-    schedule: Option<ScheduleStatus>,
+    own: OwnSchedule,
     runs: Vec<tokens::Run>,
     failed_verbs: Vec<Verb>,
     checks: Option<check::Memory>,
@@ -70,7 +81,7 @@ impl Reconcile {
     pub fn new(input: Input, resync: Duration) -> Self {
         Self {
             checks: input.checks,
-            schedule: input.status.schedule.clone(),
+            own: OwnSchedule { status: input.status.schedule.clone(), ensured: None },
             input,
             resync,
             allowed_hosts: Vec::new(),
@@ -153,9 +164,19 @@ impl Reconcile {
         self.answer = Some(answer);
         let wanted = self.input.tenant.as_ref().and_then(|tenant| build::schedule(&self.input, tenant));
         match wanted {
-            Some(wanted) => self.ensure(Box::new(EnsureSchedule::new(wanted, self.schedule.as_ref())), None),
+            Some(wanted) => self.schedule(wanted),
             None => self.unschedule(None),
         }
+    }
+
+    fn schedule(&mut self, wanted: WantedSchedule) -> Option<Request> {
+        if maintenance::leaves_out_all_of_one(&wanted.crons, &wanted.excluded) {
+            let what = "would never start: its tenant's spec.maintenanceWindows leave no tick of one of sync.schedules";
+            return self.refuse_schedule(reason::INVALID_SPEC, what);
+        }
+        let policies = self.input.tenant.as_ref().map(|tenant| tenant.terms.policies).unwrap_or_default();
+        let status = self.own.status.as_ref();
+        self.ensure(Box::new(EnsureSchedule::new(wanted, policies, status, self.input.now)), None)
     }
 
     fn ensure(&mut self, mut machine: Box<EnsureSchedule>, reply: Option<Reply>) -> Option<Request> {
@@ -165,10 +186,7 @@ impl Reconcile {
                 self.phase = Phase::Ensuring(machine);
                 return Some(request);
             }
-            Progress::Finished(Ok(ensured)) => {
-                self.schedule = Some(ensured.status);
-                return self.start();
-            }
+            Progress::Finished(Ok(ensured)) => return self.ensured(ensured),
             Progress::Finished(Err(ScheduleProblem::Later(error))) => return self.later(error),
             Progress::Finished(Err(ScheduleProblem::Foreign)) => {
                 (reason::SCHEDULE_CONFLICT, "exists in Temporal and was not made for this object")
@@ -177,19 +195,41 @@ impl Reconcile {
                 (reason::SCHEDULE_REFUSED, "is not accepted by Temporal: check spec.sync.schedules")
             }
         };
-        // What was asked for is started once the schedule is mended: it is not told as handled before.
-        self.failed_verbs.extend(mem::take(&mut self.runs).into_iter().flat_map(|run| run.verbs));
-        let message = format!("schedule {} {}", build::schedule_id(&self.input), refusal.1);
-        self.refuse(Problem { reason: refusal.0, message })
+        self.refuse_schedule(refusal.0, refusal.1)
     }
 
-    /// Removes the own schedule where status says there is one, then goes on, or refuses with `problem`.
+    fn ensured(&mut self, ensured: Box<Ensured>) -> Option<Request> {
+        let before = status::shown(&self.input.status);
+        let shown = Shown::of(&ensured, &before, self.input.now);
+        let conditions = &self.input.status.conditions;
+        self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
+        self.outcome.again = Again::After(schedule_shown::look_again(&ensured, self.input.now, self.resync));
+        self.own = OwnSchedule { status: Some(ensured.status.clone()), ensured: Some(ensured) };
+        self.start()
+    }
+
+    fn refuse_schedule(&mut self, reason: &'static str, what: &str) -> Option<Request> {
+        // What was asked for is started once the schedule is mended: it is not told as handled before.
+        self.failed_verbs.extend(mem::take(&mut self.runs).into_iter().flat_map(|run| run.verbs));
+        let message = format!("schedule {} {what}", build::schedule_id(&self.input));
+        self.refuse(Problem { reason, message })
+    }
+
+    /// Removes the own schedule where there may be one, then goes on, or refuses with `problem`.
     fn unschedule(&mut self, problem: Option<Problem>) -> Option<Request> {
-        if self.schedule.is_none() {
+        if self.own.status.is_none() && self.is_known_without_schedule(problem.is_some()) {
             return self.unscheduled(problem);
         }
         let owner = self.input.installation.schedule_owner(&self.input.key);
         self.remove_schedule(RemoveSchedule::new(build::schedule_id(&self.input), owner), problem, None)
+    }
+
+    /// A status that was lost, or never written, knows of no schedule either: only one that came to its end about this
+    /// generation was written after Temporal had been asked. Refusals alone do not ask again and again.
+    fn is_known_without_schedule(&self, refusing: bool) -> bool {
+        let status = &self.input.status;
+        status.observed_generation == self.input.generation
+            && (refusing || status_of(&status.conditions, READY) == Some("True"))
     }
 
     fn remove_schedule(
@@ -204,7 +244,7 @@ impl Reconcile {
                 Some(request)
             }
             schedule_removal::Progress::Finished(Ok(_)) => {
-                self.schedule = None;
+                self.own = OwnSchedule::default();
                 self.unscheduled(problem)
             }
             schedule_removal::Progress::Finished(Err(error)) => self.later(error),
@@ -276,7 +316,7 @@ impl Reconcile {
 
     fn applied(&mut self) -> Option<Request> {
         let handled = self.handled();
-        let status = status::applied(&self.input, handled, self.schedule.clone());
+        let status = status::applied(&self.input, handled, &self.own);
         self.write(&status)
     }
 
@@ -292,8 +332,7 @@ impl Reconcile {
             _ => Again::After(REFUSED_RECHECK.min(self.resync)),
         };
         let handled = self.handled();
-        let mut status = status::refused(&self.input, handled, &problem);
-        status.schedule.clone_from(&self.schedule);
+        let status = status::refused(&self.input, handled, &self.own, &problem);
         self.write(&status)
     }
 

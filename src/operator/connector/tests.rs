@@ -12,7 +12,7 @@ use super::{
     tokens,
 };
 use crate::{
-    crd::{ConnectorStatus, DataPolicy},
+    crd::{ConnectorStatus, DataPolicy, PausedBy},
     credentials::{Sealer, seal::generate_identity},
     model::{
         config::{self, SecretFields},
@@ -22,6 +22,7 @@ use crate::{
     operator::{
         names::Installation,
         outcome::Again,
+        schedule_terms::Terms,
         status_part::CONNECTOR_CONTROL,
         world::Kind,
         world_fake::{FakeWorld, Fault, every_fault, key, run},
@@ -65,6 +66,7 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
             spread: Duration::from_secs(60),
             catch_up_window: Duration::from_secs(3_600),
             suspend: false,
+            terms: Terms::default(),
             data_policy: DataPolicy::Retain,
         }),
         vault: Vault::new(Sealer::new(&generate_identity().1).expect("recipient"), "installation"),
@@ -139,11 +141,57 @@ fn only_the_namespace_that_holds_the_tenant_is_projected() {
     world.state().claims.get_mut("acme").expect("claim").namespace = "elsewhere".to_owned();
     reconcile(&world, json!({}));
     assert_eq!(ready(&world), "False/TenantScheduleNotFound");
-    assert_eq!(world.calls(), ["TenantClaim", "ApplyStatus"]);
+    assert_eq!(world.calls(), ["TenantClaim", "DescribeSchedule", "ApplyStatus"], "a lost status may have known one");
     let without = Input { tenant: None, ..input(&world, json!({})) };
     world.fail(None);
     run(&world, Reconcile::new(without, RESYNC));
     assert!(world.calls().is_empty(), "shown already, and no claim is asked for");
+}
+
+#[test]
+fn a_schedule_that_no_status_remembers_is_looked_for_once_and_removed() {
+    let world = world();
+    reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
+    world.state().statuses.clear();
+    for expected in [true, false] {
+        world.fail(None);
+        let rebuilt = Input { generation: 2, ..input(&world, json!({})) };
+        run(&world, Reconcile::new(rebuilt, RESYNC));
+        assert!(world.state().schedules.is_empty(), "it would run for ever beside the tenant's");
+        assert_eq!(world.calls().contains(&"DescribeSchedule".to_owned()), expected, "asked once");
+    }
+    let mut foreign = crate::operator::schedule::tests::seen(&crate::operator::schedule::tests::wanted());
+    foreign.owner = None;
+    world.state().schedules.insert("sync-acme-hubspot".to_owned(), foreign);
+    run(&world, Reconcile::new(Input { generation: 3, ..input(&world, json!({})) }, RESYNC));
+    assert_eq!(world.state().schedules.len(), 1, "somebody else's stays");
+}
+
+#[test]
+fn a_pause_by_hand_of_an_own_schedule_survives_edits_and_is_told() {
+    let world = world();
+    let own = |cron: &str| json!({"sync": {"schedules": [cron]}});
+    reconcile(&world, own("0 * * * *"));
+    let pause = |paused: bool, note: &str| {
+        let mut state = world.state();
+        let schedule = state.schedules.values_mut().next().expect("its own schedule");
+        (schedule.state.paused, schedule.state.note) = (paused, note.to_owned());
+    };
+    pause(true, "Kim");
+    let mut edited = Input { generation: 2, ..input(&world, own("30 * * * *")) };
+    edited.tenant.as_mut().expect("tenant").suspend = true;
+    let left = run(&world, Reconcile::new(edited, RESYNC));
+    let reasons: Vec<_> = left.outcome.notes.iter().map(|note| note.reason).collect();
+    assert_eq!(reasons, ["ScheduleUpdated", "PausedByPerson"]);
+    assert_eq!(shown(&world).pause.map(|pause| (pause.by, pause.note)), Some((PausedBy::Person, "Kim".to_owned())));
+    reconcile(&world, own("30 * * * *"));
+    assert!(shown(&world).pause.is_some(), "resuming the tenant resumes what the spec paused, nothing else");
+    pause(false, "");
+    reconcile(&world, json!({"sync": {"schedules": ["30 * * * *"]}, "state": "Paused"}));
+    assert_eq!(shown(&world).pause.map(|pause| pause.by), Some(PausedBy::Spec));
+    reconcile(&world, own("30 * * * *"));
+    assert_eq!(shown(&world).pause, None);
+    assert!(shown(&world).next_run_time.is_some() && shown(&world).counts.is_some());
 }
 
 #[test]

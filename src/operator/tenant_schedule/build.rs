@@ -6,6 +6,8 @@ use crate::{
     crd::OverlapPolicy,
     operator::{
         cron::parent_wait,
+        schedule_pause::BY_SUSPEND,
+        schedule_terms::Terms,
         world::{Request, StartWorkflow},
     },
     store::TenantProjection,
@@ -31,6 +33,7 @@ pub fn projection(input: &Input) -> TenantProjection {
 #[must_use]
 pub fn schedule(input: &Input) -> WantedSchedule {
     let id = input.installation.names.tenant_schedule(&input.spec.tenant_id);
+    let Terms { pause_on_failure, start_at, end_at, excluded, .. } = Terms::from(&input.spec);
     WantedSchedule {
         workflow_id: id.clone(),
         id,
@@ -40,10 +43,13 @@ pub fn schedule(input: &Input) -> WantedSchedule {
         jitter: input.spec.spread.window.duration(),
         overlap: overlap(input.spec.overlap_policy),
         catch_up_window: input.spec.catch_up_window.duration(),
-        pause_on_failure: false,
-        paused: input.spec.suspend,
+        pause_on_failure,
+        suspended: input.spec.suspend.then_some(BY_SUSPEND),
         workflow_type: SCHEDULED_SYNC_WORKFLOW.to_owned(),
         input: tick_input(input),
+        start_at,
+        end_at,
+        excluded,
     }
 }
 

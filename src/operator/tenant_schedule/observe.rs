@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::{
     contract::workflows::ConnectionStatus,
     crd::{
-        ConnectorCounts, TenantScheduleStatus,
+        ConnectorCounts, PausedBy, TenantScheduleStatus,
         conditions::{HEALTHY, reason},
     },
     operator::{
@@ -43,7 +43,10 @@ pub fn status(
         dead_letters: rows().map(|row| row.dead_letters).sum(),
     });
     status.last_success_time = rows().filter_map(|row| row.last_success_at).max().map(time);
-    let healthy = if failing > 0 {
+    let paused_by = current.pause.as_ref().map(|pause| pause.by);
+    let healthy = if paused_by == Some(PausedBy::Failure) {
+        Wish::no(HEALTHY, reason::PAUSED_BY_FAILURE, "Temporal paused the schedule, because a run failed: status.pause")
+    } else if failing > 0 {
         // No number in the message: it would change with every connector.
         Wish::no(HEALTHY, reason::CONNECTORS_FAILING, "at least one of the tenant's connectors is not healthy")
     } else if members.iter().any(|member| member.healthy.as_deref() == Some("True")) {
@@ -64,7 +67,10 @@ fn count(count: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{crd::conditions::WORKERS_AVAILABLE, operator::status_part::status_of};
+    use crate::{
+        crd::{PauseStatus, conditions::WORKERS_AVAILABLE},
+        operator::status_part::status_of,
+    };
 
     fn members(healthy: &[Option<&str>]) -> Vec<Member> {
         healthy.iter().map(|healthy| Member { row: None, healthy: healthy.map(str::to_owned) }).collect()
@@ -81,6 +87,17 @@ mod tests {
         assert_eq!(of(&[]), (Some("Unknown".to_owned()), 0, 0));
         assert_eq!(of(&[Some("True"), None]), (Some("True".to_owned()), 2, 0));
         assert_eq!(of(&[Some("True"), Some("False")]), (Some("False".to_owned()), 2, 1));
+    }
+
+    #[test]
+    fn a_tenant_whose_schedule_a_failure_paused_is_not_healthy() {
+        let now: Timestamp = "2026-11-23T01:00:00Z".parse().expect("timestamp");
+        let pause = |by| PauseStatus { by, since: time(now), note: String::new() };
+        for (by, expected) in [(PausedBy::Failure, "False"), (PausedBy::Person, "True"), (PausedBy::Spec, "True")] {
+            let current = TenantScheduleStatus { pause: Some(pause(by)), ..TenantScheduleStatus::default() };
+            let status = status(&members(&[Some("True")]), None, &current, now);
+            assert_eq!(status_of(&status.conditions, HEALTHY), Some(expected), "{by:?}");
+        }
     }
 
     #[test]

@@ -7,8 +7,11 @@ use crate::{
     crd::{HandledTenantTokens, TenantScheduleStatus, conditions::reason},
     operator::{
         error::Error,
+        maintenance,
         outcome::{Again, Note, Outcome, is_news},
-        schedule::{Change, EnsureSchedule, Ensured, Problem, Progress},
+        schedule::{EnsureSchedule, Ensured, Problem, Progress},
+        schedule_shown::{self, Shown},
+        schedule_terms::Terms,
         status_part::TENANT_CONTROL,
         world::{Answer, Reply, Request, Step},
     },
@@ -58,15 +61,23 @@ impl Reconcile {
 
     fn claimed(&mut self, outcome: ClaimOutcome) -> Option<Request> {
         match outcome {
-            ClaimOutcome::Held => {
-                let wanted = build::schedule(&self.input);
-                self.ensure(Box::new(EnsureSchedule::new(wanted, self.input.status.schedule.as_ref())), None)
-            }
+            ClaimOutcome::Held => self.schedule(),
             ClaimOutcome::HeldBy(owner) => {
                 let message = conflict_message(&self.input, &owner);
                 self.refuse(reason::TENANT_CONFLICT, message)
             }
         }
+    }
+
+    fn schedule(&mut self) -> Option<Request> {
+        let wanted = build::schedule(&self.input);
+        if maintenance::leaves_out_all_of_one(&wanted.crons, &wanted.excluded) {
+            let message = "spec.maintenanceWindows leave no tick of one of spec.schedules: take that one away";
+            return self.refuse(reason::INVALID_SPEC, message);
+        }
+        let policies = Terms::from(&self.input.spec).policies;
+        let status = self.input.status.schedule.as_ref();
+        self.ensure(Box::new(EnsureSchedule::new(wanted, policies, status, self.input.now)), None)
     }
 
     fn ensure(&mut self, mut machine: Box<EnsureSchedule>, reply: Option<Reply>) -> Option<Request> {
@@ -76,13 +87,18 @@ impl Reconcile {
                 Some(request)
             }
             Progress::Finished(Ok(ensured)) => {
-                self.outcome.notes.extend(change_note(&self.input, ensured.change));
+                let before = status::shown(&self.input.status);
+                let shown = Shown::of(&ensured, &before, self.input.now);
+                let conditions = &self.input.status.conditions;
+                self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
                 self.ensured = Some(ensured);
                 self.trigger()
             }
             Progress::Finished(Err(Problem::Foreign)) => {
                 let id = build::schedule(&self.input).id;
-                let message = format!("schedule {id} exists in Temporal and was not made for this object");
+                let message = format!(
+                    "schedule {id} exists in Temporal and was not made for this object; spec.conflictPolicy: Adopt takes it over"
+                );
                 self.refuse(reason::SCHEDULE_CONFLICT, message)
             }
             Progress::Finished(Err(Problem::Refused)) => {
@@ -117,7 +133,7 @@ impl Reconcile {
     fn applied(&mut self) -> Option<Request> {
         let ensured = self.ensured.as_ref()?;
         if self.outcome.failed.is_none() {
-            self.outcome.again = Again::After(status::look_again(&self.input, ensured, self.resync));
+            self.outcome.again = Again::After(schedule_shown::look_again(ensured, self.input.now, self.resync));
         }
         let status = status::applied(&self.input, &self.handled, ensured);
         self.write(&status)
@@ -188,17 +204,5 @@ fn conflict_message(input: &Input, owner: &Owner) -> String {
         format!("tenant {tenant} is held by TenantSchedule {}; one object per tenant", owner.name)
     } else {
         format!("tenant {tenant} is held by a TenantSchedule of another namespace; a claim never passes on by itself")
-    }
-}
-
-fn change_note(input: &Input, change: Change) -> Option<Note> {
-    let id = build::schedule(input).id;
-    match change {
-        Change::None => None,
-        Change::Created => Some(Note::normal("ScheduleCreated", "Schedule", format!("created schedule {id}"))),
-        Change::Updated => Some(Note::normal("ScheduleUpdated", "Schedule", format!("updated schedule {id}"))),
-        Change::DriftCorrected => {
-            Some(Note::warning("DriftCorrected", "Schedule", format!("schedule {id} was edited in Temporal; restored")))
-        }
     }
 }

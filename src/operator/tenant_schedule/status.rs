@@ -1,25 +1,20 @@
 //! The control-plane part of a TenantSchedule's status, from what was applied. Pure.
 
-use std::time::Duration;
-
-use jiff::SignedDuration;
-
 use super::Input;
 use crate::{
     crd::{
-        HandledTenantTokens, NOT_OBSERVED, TenantScheduleStatus,
+        HandledTenantTokens, NOT_OBSERVED, PausedBy, TenantScheduleStatus,
         conditions::{READY, RECONCILING, STALLED, reason},
     },
     operator::{
         error::Error,
         outcome::waiting,
         schedule::Ensured,
-        status_part::{TENANT_CONTROL, Wish, status_of, time},
+        schedule_shown::{self, Shown},
+        status_part::{TENANT_CONTROL, Wish, status_of},
     },
+    temporal::schedules::ScheduleState,
 };
-
-/// After a tick the server needs a moment to know its result.
-const AFTER_TICK: SignedDuration = SignedDuration::from_secs(5);
 
 /// Tokens that are handled before anything is done: at first sight all that are present (R8).
 #[must_use]
@@ -47,21 +42,57 @@ fn trigger(input: &Input) -> Option<String> {
 /// The schedule stands.
 #[must_use]
 pub fn applied(input: &Input, handled: &HandledTenantTokens, ensured: &Ensured) -> TenantScheduleStatus {
-    let seen = &ensured.seen;
-    let mut status = observed(input, handled);
-    status.schedule = Some(ensured.status.clone());
-    status.paused = seen.paused;
-    status.next_run_time = seen.next_run.filter(|_| !seen.paused).map(time);
-    status.last_run_time = seen.last_run.map(time);
-    let wishes = if seen.next_run.is_none() {
-        let message = "Temporal finds no time at which these schedules fire: check day and month fields";
-        refusal(reason::NEVER_FIRES, message)
-    } else if input.spec.suspend {
-        vec![Wish::yes(READY, reason::SUSPENDED, "every schedule of the tenant is paused by spec.suspend")]
-    } else {
-        vec![Wish::yes(READY, reason::SCHEDULED, "the schedule stands in Temporal as the spec asks")]
+    let shown = Shown::of(ensured, &shown(&input.status), input.now);
+    let mut wishes = ready(input, ensured, &shown);
+    wishes.push(schedule_shown::synced(ensured));
+    let status = TenantScheduleStatus {
+        schedule: Some(ensured.status.clone()),
+        paused: shown.pause.is_some(),
+        pause: shown.pause,
+        counts: shown.counts,
+        next_run_time: shown.next_run_time,
+        last_run_time: shown.last_run_time,
+        ..observed(input, handled)
     };
     with_conditions(input, status, wishes)
+}
+
+/// What a status tells of the schedule.
+#[must_use]
+pub fn shown(status: &TenantScheduleStatus) -> Shown {
+    Shown {
+        pause: status.pause.clone(),
+        counts: status.counts,
+        next_run_time: status.next_run_time.clone(),
+        last_run_time: status.last_run_time.clone(),
+    }
+}
+
+fn ready(input: &Input, ensured: &Ensured, shown: &Shown) -> Vec<Wish> {
+    let fires = ensured.seen.as_ref().is_some_and(|seen| seen.next_run.is_some());
+    // After its last tick a schedule has no other, even if its end is yet to come.
+    let has_ended = input.spec.end_at.is_some_and(|end| end <= input.now || (!fires && shown.last_run_time.is_some()));
+    let used_up = |state: &ScheduleState| state.limited_actions && state.remaining_actions <= 0;
+    let paused_by = shown.pause.as_ref().map(|pause| pause.by);
+    let (reason, message) = match paused_by {
+        _ if has_ended => (reason::COMPLETED, "no tick comes any more before spec.endAt, or it has passed"),
+        _ if ensured.seen.as_ref().is_some_and(|seen| used_up(&seen.state)) => {
+            (reason::COMPLETED, "the runs that somebody limited in Temporal are used up: no tick comes any more")
+        }
+        _ if !fires => {
+            let message = "Temporal finds no time at which these schedules fire: check day and month fields, startAt, endAt and maintenanceWindows";
+            return refusal(reason::NEVER_FIRES, message);
+        }
+        _ if input.spec.suspend => (reason::SUSPENDED, "every schedule of the tenant is paused by spec.suspend"),
+        Some(PausedBy::Person) => {
+            (reason::PAUSED_BY_PERSON, "somebody paused the schedule in Temporal; it is resumed there: status.pause")
+        }
+        Some(PausedBy::Failure) => {
+            (reason::PAUSED_BY_FAILURE, "Temporal paused the schedule, because a run failed; it is resumed there")
+        }
+        _ => (reason::SCHEDULED, "the schedule stands in Temporal as the spec asks"),
+    };
+    vec![Wish::yes(READY, reason, message)]
 }
 
 /// The spec cannot be carried out until somebody edits something.
@@ -105,14 +136,6 @@ pub fn cleanup_blocked(input: &Input, error: &Error) -> TenantScheduleStatus {
         Wish::yes(RECONCILING, reason::PROGRESSING_WITH_RETRY, message),
     ];
     with_conditions(input, observed(input, &handled_before(input)), wishes)
-}
-
-/// When to look again: after the next tick, for its time and result, but at least every `resync`.
-#[must_use]
-pub fn look_again(input: &Input, ensured: &Ensured, resync: Duration) -> Duration {
-    let until_tick = ensured.seen.next_run.filter(|_| !ensured.seen.paused).map(|next| next + AFTER_TICK);
-    let until_tick = until_tick.and_then(|at| Duration::try_from(at.duration_since(input.now)).ok());
-    until_tick.map_or(resync, |until| until.min(resync)).max(AFTER_TICK.unsigned_abs())
 }
 
 fn observed(input: &Input, handled: &HandledTenantTokens) -> TenantScheduleStatus {

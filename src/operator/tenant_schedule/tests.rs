@@ -13,6 +13,7 @@ use crate::{
         world_fake::{FakeWorld, every_fault, key, run},
     },
     store::Owner,
+    temporal::schedules::SeenSchedule,
 };
 
 const RESYNC: std::time::Duration = std::time::Duration::from_secs(600);
@@ -81,13 +82,93 @@ fn an_edit_is_one_update_and_suspend_is_part_of_it() {
     let world = FakeWorld::default();
     reconcile(&world, spec());
     world.fail(None);
-    let mut edited = input(&world, json!({"tenantId": "acme", "suspend": true}));
+    let mut edited = input(&world, json!({"tenantId": "acme", "suspend": true, "schedules": ["@daily"]}));
     edited.generation = 2;
     let outcome = run(&world, Reconcile::new(edited, RESYNC));
     assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule", "UpdateSchedule", "DescribeSchedule", "ApplyStatus"]);
-    assert_eq!(outcome.notes.iter().map(|note| note.reason).collect::<Vec<_>>(), ["ScheduleUpdated"]);
+    assert_eq!(outcome.notes.iter().map(|note| note.reason).collect::<Vec<_>>(), ["ScheduleUpdated", "Suspended"]);
     let status = shown(&world);
     assert_eq!((status.observed_generation, status.paused, status.next_run_time), (2, true, None));
+}
+
+fn condition(world: &FakeWorld, of: &str) -> String {
+    let status = shown(world);
+    let found = status.conditions.iter().find(|condition| condition.type_ == of);
+    found.map_or_else(String::new, |condition| format!("{}/{}", condition.status, condition.reason))
+}
+
+/// The tenant's schedule as a person in Temporal would change it.
+fn by_hand(world: &FakeWorld, edit: impl FnOnce(&mut SeenSchedule)) {
+    edit(world.state().schedules.values_mut().next().expect("a schedule"));
+}
+
+fn reasons(outcome: &Outcome) -> Vec<&'static str> {
+    outcome.notes.iter().map(|note| note.reason).collect()
+}
+
+#[test]
+fn a_pause_by_hand_is_told_once_survives_an_edit_and_ends_by_hand() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    by_hand(&world, |seen| (seen.state.paused, seen.state.note) = (true, "Kim".to_owned()));
+    world.fail(None);
+    assert_eq!(reasons(&reconcile(&world, spec())), ["PausedByPerson"]);
+    assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule", "ApplyStatus"], "nothing is written to Temporal");
+    assert_eq!(condition(&world, "Ready"), "True/PausedByPerson");
+    assert_eq!(reasons(&reconcile(&world, spec())), [""; 0]);
+    let edited = || json!({"tenantId": "acme", "schedules": ["@daily"]});
+    assert_eq!(reasons(&reconcile(&world, edited())), ["ScheduleUpdated"]);
+    assert!(shown(&world).paused && condition(&world, "Ready") == "True/PausedByPerson");
+    by_hand(&world, |seen| seen.state.paused = false);
+    assert_eq!(reasons(&reconcile(&world, edited())), ["Resumed"]);
+    assert_eq!((condition(&world, "Ready").as_str(), shown(&world).pause), ("True/Scheduled", None));
+}
+
+#[test]
+fn a_reported_edit_is_told_once_and_corrected_where_the_policy_changes() {
+    let world = FakeWorld::default();
+    let with = |policy: &str| json!({"tenantId": "acme", "driftPolicy": policy});
+    reconcile(&world, with("Report"));
+    assert_eq!(condition(&world, "Synced"), "True/InSync");
+    by_hand(&world, |seen| seen.echo = "edited".to_owned());
+    assert_eq!(reasons(&reconcile(&world, with("Report"))), ["DriftReported"]);
+    assert_eq!(condition(&world, "Synced"), "False/DriftReported");
+    world.fail(None);
+    assert_eq!(reasons(&reconcile(&world, with("Report"))), [""; 0]);
+    assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule"]);
+    assert_eq!(reasons(&reconcile(&world, with("Correct"))), ["DriftCorrected"]);
+    assert_eq!(condition(&world, "Synced"), "True/DriftCorrected");
+    reconcile(&world, with("Correct"));
+    assert_eq!(condition(&world, "Synced"), "True/InSync");
+}
+
+#[test]
+fn a_schedule_that_is_over_is_complete_and_one_that_never_fired_is_not() {
+    let ends = |at: &str| json!({"tenantId": "acme", "endAt": at});
+    let world = FakeWorld::default();
+    reconcile(&world, ends("2026-11-23T01:00:00Z"));
+    assert_eq!(condition(&world, "Ready"), "True/Completed");
+    assert!(world.state().schedules.is_empty(), "nothing is made that has ended");
+    reconcile(&world, ends("2026-11-24T00:00:00Z"));
+    assert_eq!(condition(&world, "Ready"), "True/Scheduled");
+    by_hand(&world, |seen| seen.next_run = None);
+    reconcile(&world, ends("2026-11-24T00:00:00Z"));
+    assert_eq!(condition(&world, "Ready"), "False/NeverFires");
+    by_hand(&world, |seen| seen.last_run = Some(now()));
+    reconcile(&world, ends("2026-11-24T00:00:00Z"));
+    assert_eq!(condition(&world, "Ready"), "True/Completed", "its last tick is behind it");
+    by_hand(&world, |seen| (seen.last_run, seen.state.limited_actions) = (None, true));
+    reconcile(&world, spec());
+    assert_eq!(condition(&world, "Ready"), "True/Completed", "somebody limited its runs, and they are used up");
+}
+
+#[test]
+fn windows_that_leave_no_tick_are_refused_before_temporal_sees_them() {
+    let world = FakeWorld::default();
+    let windows = json!([{"schedule": "0 22 * * *", "duration": "8h"}]);
+    reconcile(&world, json!({"tenantId": "acme", "schedules": ["0 3 * * *"], "maintenanceWindows": windows}));
+    assert_eq!(condition(&world, "Ready"), "False/InvalidSpec");
+    assert_eq!(world.calls(), ["AddFinalizer", "PutTenant", "ApplyStatus"]);
 }
 
 #[test]

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 pub(super) fn refused_schedules() -> Vec<(Value, &'static str)> {
     let cron = |expression: &str| json!({ "schedules": [expression] });
     let zone = |name: &str| json!({ "timeZone": name });
+    let window =
+        |begin: &str, length: &str| json!({ "maintenanceWindows": [{ "schedule": begin, "duration": length }] });
+    const WINDOW: &str = "a window begins at one minute and one hour";
     const FIVE: &str = "a schedule has five fields";
     const ZONE: &str = "timeZone must be a name of the IANA time zone database";
     vec![
@@ -54,6 +57,24 @@ pub(super) fn refused_schedules() -> Vec<(Value, &'static str)> {
         (json!({ "overlapPolicy": "Replace" }), "supported values: \"Skip\""),
         (json!({ "deletionPolicy": "Keep" }), "supported values: \"Delete\", \"Orphan\""),
         (json!({ "suspend": "yes" }), "expected boolean"),
+        (json!({ "pausePolicy": "Never" }), "supported values: \"Cooperative\", \"Authoritative\""),
+        (json!({ "driftPolicy": "Ignore" }), "supported values: \"Correct\", \"Report\""),
+        (json!({ "conflictPolicy": "Take" }), "supported values: \"Refuse\", \"Adopt\""),
+        (json!({ "startAt": "2026-12-01" }), "should be at least 20 chars long"),
+        (json!({ "startAt": "2026-12-01 00:00:00+0000" }), "a time is written as in RFC 3339"),
+        (json!({ "startAt": "2026-12-02T00:00:00Z", "endAt": "2026-12-01T00:00:00Z" }), "startAt must be before endAt"),
+        (window("*/5 22 * * *", "1h"), WINDOW),
+        (window("0 22,23 * * *", "1h"), WINDOW),
+        (window("0 22 1 * *", "1h"), WINDOW),
+        (window("0 22 * * monday", "1h"), WINDOW),
+        (window("0 24 * * *", "1h"), WINDOW),
+        (window("0 22 * * *", "25h"), "a maintenance window takes at least 1m and at most 24h"),
+        (window("0 22 * * *", "30s"), "a maintenance window takes at least 1m and at most 24h"),
+        (window("0 22 * * *", "1d"), "a duration is written like"),
+        (
+            json!({ "maintenanceWindows": vec![json!({ "schedule": "0 22 * * *", "duration": "1h" }); 9] }),
+            "must have at most 8 items",
+        ),
         (json!({ "requests": { "trigger": {} } }), "spec.requests.trigger.token: Required value"),
         (json!({ "requests": { "trigger": { "token": "-" } } }), "a token is made of letters"),
         (json!({ "requests": { "fullSync": { "token": "a" } } }), "field not declared in schema"),
@@ -216,6 +237,13 @@ pub(super) fn accepted_schedules() -> Vec<Value> {
         json!({ "requests": { "trigger": { "token": "2026-11-23T10:00:00Z" } } }),
         json!({ "suspend": true, "deletionPolicy": "Orphan", "overlapPolicy": "BufferOne" }),
         json!({ "tenantId": "0-a" }),
+        json!({ "pausePolicy": "Authoritative", "driftPolicy": "Report", "conflictPolicy": "Adopt", "pauseOnFailure": true }),
+        json!({ "startAt": "2026-12-01T00:00:00Z" }),
+        json!({ "startAt": "2026-12-01T00:00:00Z", "endAt": "2026-12-02T00:00:00Z" }),
+        json!({ "maintenanceWindows": [
+            { "schedule": "30 22 * * sat,sun", "duration": "24h" }, { "schedule": "0 3 * * *", "duration": "1h30m" },
+            { "schedule": "5 04 * * Mon-Fri,7", "duration": "1m" },
+        ] }),
     ]);
     accepted
 }
