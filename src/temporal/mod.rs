@@ -4,9 +4,11 @@
 pub mod client;
 pub mod error;
 pub mod installation;
+pub mod pacer;
 mod schedule_echo;
 pub mod schedules;
 
 pub use client::{CloseStatus, StartOutcome, Temporal, WorkflowState};
 pub use error::Error;
 pub use installation::Installation;
+pub use pacer::Pacer;
