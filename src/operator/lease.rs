@@ -193,11 +193,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_holder_stops_acting_before_another_may_begin_and_has_several_attempts_until_then() {
+    fn a_holder_stops_acting_before_another_may_begin_and_has_two_attempts_until_then() {
         for seconds in [3, 6, 15, 60] {
             let Times { lasts, renewed_for, retry, attempt } = Times::of(Duration::from_secs(seconds));
             assert!(renewed_for + attempt < lasts, "a call that was sent last has ended, too");
-            assert!((retry + attempt) * 3 <= renewed_for, "{seconds}");
+            assert!((retry + attempt) * 2 <= renewed_for, "two attempts, even if neither is answered: {seconds}");
         }
         let usual = Times::of(Duration::from_secs(15));
         assert_eq!((usual.renewed_for.as_secs(), usual.retry.as_secs(), usual.attempt.as_secs()), (10, 2, 3));
