@@ -85,9 +85,18 @@ pub struct OperatorSettings {
     /// Seal credentials to this age recipient. Default: the one in ConfigMap `gtm-sync-recipient`, made on first start.
     #[arg(long, env = "GTM_RECIPIENT")]
     pub recipient: Option<String>,
-    /// Take no Lease: for a single operator process outside a cluster.
+    /// Take no Lease: for a single operator process outside a cluster. Of two, the one that started last goes on.
     #[arg(long, env = "GTM_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
+    /// How long a leader that is silent keeps the Lease, in seconds; it stops acting after two thirds of that.
+    #[arg(long, env = "GTM_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=300))]
+    pub lease_seconds: u64,
+    /// Requests to Temporal a second, of the whole operator; edits go before second looks.
+    #[arg(long, env = "GTM_TEMPORAL_REQUESTS_PER_SECOND", default_value_t = 200)]
+    pub temporal_requests_per_second: u32,
+    /// Requests to Temporal at once, after a pause.
+    #[arg(long, env = "GTM_TEMPORAL_REQUEST_BURST", default_value_t = 400)]
+    pub temporal_request_burst: u32,
     /// How long between two full compares of CRs, store and Temporal, in seconds (R27, R29).
     #[arg(long, env = "GTM_RESYNC_SECONDS", default_value_t = 600)]
     pub resync_seconds: u64,

@@ -18,7 +18,7 @@ use crate::{
     connectors::http::{AllowedHosts, HttpClient, HttpSettings},
     contract::TASK_QUEUE,
     credentials::Opener,
-    health::{self, Readiness},
+    health::{self, Liveness, Readiness},
     ids::Names,
     metrics::Metrics,
     settings::WorkerSettings,
@@ -39,7 +39,8 @@ const CACHED_WORKFLOWS: usize = 1_000;
 pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyhow::Result<()> {
     let metrics = Metrics::default();
     let readiness = Readiness::new(metrics.clone());
-    let health = health::serve(settings.health.health_address, readiness.clone(), metrics.registry());
+    let health =
+        health::serve(settings.health.health_address, Liveness::default(), readiness.clone(), metrics.registry());
     let health = tokio::spawn(health);
     let mut stopped = stop.clone();
     let work = async {

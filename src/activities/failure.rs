@@ -53,8 +53,10 @@ pub(super) fn of_store(error: store::Error) -> ActivityError {
     let type_name = match &error {
         // A refused statement says nothing about the data: it is waited for like an outage, until somebody mends it.
         store::Error::Unavailable { .. } | store::Error::Refused { .. } => failures::UNAVAILABLE,
-        // A staged batch that this build cannot read is fetched again by the next run.
-        store::Error::StaleRun { .. } | store::Error::Unreadable { .. } => failures::STALE_RUN,
+        // A staged batch that this build cannot read is fetched again by the next run. (Workers never lead.)
+        store::Error::StaleRun { .. } | store::Error::Unreadable { .. } | store::Error::NotLeader => {
+            failures::STALE_RUN
+        }
         store::Error::Stopped => failures::STOPPED,
         store::Error::AccountChanged { .. } | store::Error::Url => failures::CONFIGURATION,
         store::Error::TooManyRejected { .. } => failures::TOO_MANY_REJECTED,

@@ -18,6 +18,7 @@ use super::{
     world::ObjectKey,
 };
 use crate::{
+    health::Liveness,
     ids::{ConnectorId, TenantId},
     metrics::Metrics,
     store::{ConnectorStatusRow, Store},
@@ -46,6 +47,8 @@ pub struct Context {
     pub purge_grace: Duration,
     /// Whether the outside answers.
     pub dependencies: Dependencies,
+    /// Where loops say that they go round.
+    pub liveness: Liveness,
     /// Sends Events.
     pub announcer: Announcer,
     /// Counts.

@@ -41,10 +41,17 @@ use crate::{
     clock,
     crd::{Connector, TenantSchedule, conditions::READY},
     metrics,
+    temporal::pacer::{Urgency, as_urgent_as},
 };
 
 /// A reconcile makes at most a dozen calls of 10 s each; a longer one is stuck.
 const RECONCILE_DEADLINE: Duration = Duration::from_secs(150);
+/// How often an object that never exists goes through a queue, so that one without work is told from a hung one …
+const SENTINEL: Duration = Duration::from_secs(20);
+/// … and no object may have such a name.
+const SENTINEL_NAME: &str = "(is this queue alive?)";
+/// Thrice this is above `RECONCILE_DEADLINE`: even if all that is at work takes as long as it may, something ends before.
+const BEAT: Duration = Duration::from_secs(60);
 /// Reconciles at once of one kind and scope.
 const CONCURRENCY: u16 = 16;
 /// Objects a page of the first list: keeps memory flat (finding 9).
@@ -123,25 +130,30 @@ fn fingerprint(meta: &kube::core::ObjectMeta) -> u64 {
     xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&relevant).unwrap_or_default())
 }
 
-/// Runs the controller of TenantSchedules in one scope.
+/// Runs the controller of TenantSchedules in one scope, which has this name.
 pub async fn run_tenants(
+    scope: &str,
     cache: Store<Watched<TenantSchedule>>,
     queue: impl Stream<Item = Result<ReconcileRequest<Watched<TenantSchedule>>, watcher::Error>> + Send + 'static,
     context: Arc<Context>,
 ) {
-    run(cache, queue, context, |object, context| reconcile_tenant(object, context).boxed()).await;
+    let name = format!("queue of TenantSchedules in {scope}");
+    run(name, cache, queue, context, |object, context| reconcile_tenant(object, context).boxed()).await;
 }
 
-/// Runs the controller of Connectors in one scope.
+/// Runs the controller of Connectors in one scope, which has this name.
 pub async fn run_connectors(
+    scope: &str,
     cache: Store<Watched<Connector>>,
     queue: impl Stream<Item = Result<ReconcileRequest<Watched<Connector>>, watcher::Error>> + Send + 'static,
     context: Arc<Context>,
 ) {
-    run(cache, queue, context, |object, context| reconcile_connector(object, context).boxed()).await;
+    let name = format!("queue of Connectors in {scope}");
+    run(name, cache, queue, context, |object, context| reconcile_connector(object, context).boxed()).await;
 }
 
 async fn run<K>(
+    name: String,
     cache: Store<Watched<K>>,
     queue: impl Stream<Item = Result<ReconcileRequest<Watched<K>>, watcher::Error>> + Send + 'static,
     context: Arc<Context>,
@@ -154,19 +166,36 @@ async fn run<K>(
     let dependencies = context.dependencies.clone();
     let config = runtime::Config::default().concurrency(CONCURRENCY);
     let never_fails = |_: Arc<Watched<K>>, error: &Infallible, _: Arc<Context>| match *error {};
-    let runs = runtime::applier(reconcile, never_fails, context, cache, queue.boxed(), config);
+    let liveness = context.liveness.clone();
+    let mut pulse = None;
+    let queue = stream::select(queue, sentinels()).boxed();
+    let runs = runtime::applier(reconcile, never_fails, context, cache, queue, config);
     runs.for_each(|end| {
+        // Not before the first end: nothing is reconciled until the cache is full, however long the API server is away.
+        pulse.get_or_insert_with(|| liveness.pulse(name.clone(), BEAT)).beat();
         match end {
             Ok(_) => dependencies.observe(Dependency::Kubernetes, &Ok(())),
             Err(runtime::controller::Error::QueueError(error)) => {
                 tracing::warn!(error = error_text(&error), "watch interrupted; it is taken up again");
             }
+            Err(runtime::controller::Error::ObjectNotFound(found)) if found.name == SENTINEL_NAME => {}
             // Deleted while it waited in the queue.
             Err(error) => tracing::debug!(%error, "not reconciled"),
         }
         std::future::ready(())
     })
     .await;
+}
+
+/// A request every now and then, for an object that does not exist.
+fn sentinels<K>() -> impl Stream<Item = Result<ReconcileRequest<Watched<K>>, watcher::Error>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    stream::unfold((), async |()| {
+        tokio::time::sleep(SENTINEL).await;
+        Some((Ok(ReconcileRequest::from(ObjectRef::new(SENTINEL_NAME))), ()))
+    })
 }
 
 /// The watch's error without bodies: those quote objects (R18).
@@ -191,11 +220,13 @@ async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Con
     let was_ready = input.status.observed_generation == input.generation
         && status_of(&input.status.conditions, READY) == Some("True");
     let deleting = input.deleting;
+    let urgency = urgency(!deleting && input.status.observed_generation == input.generation);
     let world = &context.world;
     let outcome = if deleting {
-        guarded(&key, drive(world, Remove::new(input))).await
+        guarded(&key, RECONCILE_DEADLINE, as_urgent_as(urgency, drive(world, Remove::new(input)))).await
     } else {
-        guarded(&key, drive(world, Reconcile::new(input, context.resync))).await
+        guarded(&key, RECONCILE_DEADLINE, as_urgent_as(urgency, drive(world, Reconcile::new(input, context.resync))))
+            .await
     };
     let outcome = outcome.unwrap_or_else(Outcome::failed);
     if !was_ready || deleting {
@@ -222,8 +253,10 @@ async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Conte
     // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
     let fleet_size = u32::try_from(context.fleet.connector_count()).unwrap_or(u32::MAX);
     let resync = context.resync.max(Duration::from_secs(u64::from(fleet_size / SWEPT_A_SECOND)));
+    let urgency = urgency(input.status.observed_generation == input.generation);
     let step = connector::reconcile::Reconcile::new(input, resync);
-    let outcome = match guarded(&key, drive(&context.world, step)).await {
+    let work = as_urgent_as(urgency, drive(&context.world, step));
+    let outcome = match guarded(&key, RECONCILE_DEADLINE, work).await {
         Ok(left) => {
             if let Ok(id) = key.name.parse() {
                 let ids = (object.spec.tenant_id.clone(), id);
@@ -234,6 +267,11 @@ async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Conte
         Err(error) => Outcome::failed(error),
     };
     Ok(settle(&key, outcome, &context))
+}
+
+/// Whether the spec was applied already.
+fn urgency(settled: bool) -> Urgency {
+    if settled { Urgency::Look } else { Urgency::Edit }
 }
 
 fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> ConnectorInput {
@@ -256,8 +294,8 @@ fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> Co
 }
 
 /// Runs a reconcile under a deadline; a panic is an error of this object alone.
-async fn guarded<T>(key: &ObjectKey, reconcile: impl Future<Output = T>) -> Result<T, Error> {
-    match tokio::time::timeout(RECONCILE_DEADLINE, AssertUnwindSafe(reconcile).catch_unwind()).await {
+async fn guarded<T>(key: &ObjectKey, within: Duration, reconcile: impl Future<Output = T>) -> Result<T, Error> {
+    match tokio::time::timeout(within, AssertUnwindSafe(reconcile).catch_unwind()).await {
         Ok(Ok(left)) => Ok(left),
         Ok(Err(_)) => {
             tracing::error!(object = %key, "panic in a reconcile; a bug, please report it");
@@ -300,4 +338,23 @@ fn tell(key: &ObjectKey, note: Note, context: &Context) {
         tracing::info!(object = %key, reason = note.reason, "{}", note.message);
     }
     context.announcer.about(key, note);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_and_a_hung_call_are_errors_of_their_object_alone() {
+        let key = super::super::world_fake::key(Kind::Connector, "hubspot");
+        let soon = Duration::from_secs(60);
+        let panicked = guarded(&key, soon, async { [(); 0].first().expect("a bug in a reconcile") }.map(drop)).await;
+        assert_eq!(panicked, Err(Error::Unsettled("a panic in this object's reconcile")));
+        let hung = guarded(&key, Duration::from_millis(1), std::future::pending::<()>()).await;
+        assert_eq!(hung, Err(Error::Unsettled("this object's reconcile took too long")));
+        assert_eq!(guarded(&key, soon, async { 7 }).await, Ok(7));
+        for error in [panicked, hung].into_iter().filter_map(Result::err) {
+            assert!(matches!(Outcome::failed(error).again, Again::BackOff(_)), "tried again, in its own time");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use super::{
     context::Context,
     dependencies::Dependencies,
     error::{Dependency, Error},
+    live_world::{STORE_DEADLINE, store_deadline},
 };
 use crate::{
     settings::TemporalSettings,
@@ -17,6 +18,8 @@ use crate::{
 
 /// How often a dependency that is down is probed.
 const PROBE: Duration = Duration::from_secs(2);
+/// A link beats between its calls, which have shorter deadlines, and the longest pause between two attempts to connect.
+const BEAT: Duration = Duration::from_secs(30);
 
 /// Connects to Temporal and stays at it. The slot is filled only while the namespace is ours (R17).
 ///
@@ -29,13 +32,16 @@ pub async fn keep_temporal(
 ) -> Result<(), temporal::Error> {
     let identity = format!("gtm-sync-operator@{}", std::process::id());
     let dependencies = context.dependencies.clone();
+    let pulse = context.liveness.pulse("link to Temporal", BEAT);
     let waiting = |error: &temporal::Error, _| {
+        pulse.beat();
         dependencies.down(Dependency::Temporal, &Error::Temporal(error.clone()));
         slot.send_modify(|slot| *slot = Err(error.clone()));
     };
     let temporal = Temporal::connect_patiently(&settings, &identity, waiting).await?;
     let mut marked_ago = None;
     loop {
+        pulse.beat();
         let due = marked_ago.is_none_or(|ago| ago >= context.resync);
         if due || context.dependencies.is_down(Dependency::Temporal) {
             let marked = temporal.ensure_installation(&context.installation.id).await;
@@ -75,9 +81,11 @@ fn fill(
 
 /// Probes the store while it is down.
 pub async fn keep_store(context: Arc<Context>) {
+    let pulse = context.liveness.pulse("link to the store", BEAT);
     loop {
+        pulse.beat();
         if context.dependencies.is_down(Dependency::Store) {
-            let answer = context.store.schema_version().await.map_err(Error::Store);
+            let answer = store_deadline(STORE_DEADLINE, context.store.schema_version()).await.map_err(Error::Store);
             context.dependencies.observe(Dependency::Store, &answer);
         }
         tokio::time::sleep(PROBE).await;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{
     dependencies::Dependencies,
     error::{Dependency, Error},
+    leadership::Leadership,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
 use crate::{
@@ -24,14 +25,16 @@ use crate::{
     metrics::Metrics,
     model::config::SecretFields,
     store::{self, Store},
-    temporal::{self, Temporal},
+    temporal::{self, Pacer, Temporal},
 };
 
 /// Deadline of one call to the API server; kube has none of its own, a hung one would hold an object for ever
 /// (docs/facts.md, Kubernetes).
 pub const KUBERNETES_DEADLINE: Duration = Duration::from_secs(10);
-/// Deadline of one call to the store.
-const STORE_DEADLINE: Duration = Duration::from_secs(15);
+/// Deadline of one call to the store: a server that is stopped answers nothing, and its connection stays.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(15);
+/// Deadline of a call that removes many rows; above the store's own limit.
+pub const STORE_BULK_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The connection to Temporal, or why there is none.
 pub type TemporalSlot = watch::Receiver<Result<Temporal, temporal::Error>>;
@@ -40,10 +43,14 @@ pub type TemporalSlot = watch::Receiver<Result<Temporal, temporal::Error>>;
 pub struct LiveWorld {
     /// The API server.
     pub client: Client,
-    /// The store.
+    /// Whether we may act.
+    pub leadership: Leadership,
+    /// The store, as its leader.
     pub store: Arc<dyn Store>,
     /// Temporal, once connected and known to be ours.
     pub temporal: TemporalSlot,
+    /// When Temporal may be asked.
+    pub pacer: Pacer,
     /// Told how every call went.
     pub dependencies: Dependencies,
     /// Counts status writes.
@@ -53,6 +60,10 @@ pub struct LiveWorld {
 #[async_trait]
 impl World for LiveWorld {
     async fn call(&self, request: Request) -> Reply {
+        // A reconcile that was at work when the leadership ended stops at its next call (R26).
+        if !self.leadership.is_current() {
+            return Err(Error::Store(store::Error::NotLeader));
+        }
         let (dependency, reply) = match request {
             Request::PutTenant(_)
             | Request::RemoveTenant(..)
@@ -93,12 +104,14 @@ impl LiveWorld {
                 _ => unreachable!("`call` sends requests of the store only"),
             })
         };
-        let late = store::Error::Unavailable { attempted: "answer", code: "deadline".to_owned() };
-        tokio::time::timeout(STORE_DEADLINE, answer).await.unwrap_or(Err(late)).map_err(Error::Store)
+        let answer = store_deadline(STORE_DEADLINE, answer).await;
+        self.leadership.heed(&answer);
+        answer.map_err(Error::Store)
     }
 
     async fn temporal(&self, request: Request) -> Reply {
         let temporal = self.temporal.borrow().clone().map_err(Error::Temporal)?;
+        self.pacer.turn().await;
         let answer = async {
             Ok(match request {
                 Request::DescribeSchedule(id) => Answer::Schedule(temporal.describe_schedule(&id).await?.map(Box::new)),
@@ -117,7 +130,11 @@ impl LiveWorld {
                 _ => unreachable!("`call` sends requests of Temporal only"),
             })
         };
-        answer.await.map_err(Error::Temporal)
+        let answer: Result<_, temporal::Error> = answer.await;
+        if matches!(answer, Err(temporal::Error::RateLimited { .. })) {
+            self.pacer.slow_down();
+        }
+        answer.map_err(Error::Temporal)
     }
 
     async fn kubernetes(&self, request: Request) -> Reply {
@@ -185,6 +202,18 @@ impl LiveWorld {
         };
         Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
     }
+}
+
+/// Awaits a call to the store, at most so long.
+///
+/// # Errors
+/// The store's; `Unavailable` when it does not answer.
+pub async fn store_deadline<T>(
+    within: Duration,
+    answer: impl Future<Output = Result<T, store::Error>>,
+) -> Result<T, store::Error> {
+    let late = store::Error::Unavailable { attempted: "answer", code: "deadline".to_owned() };
+    tokio::time::timeout(within, answer).await.unwrap_or(Err(late))
 }
 
 /// Awaits a call to the API server with our deadline.

@@ -1,6 +1,6 @@
 //! The operator: CRs in, schedules, projection and status out. One active process by Lease.
 //!
-//! Reconcilers are pure steps behind one seam (`world`): `tenant_schedule/` and `connector/` decide, `schedule` and
+//! `lease` says who leads and `leadership` whether we still do. Reconcilers are pure steps behind one seam (`world`): `tenant_schedule/` and `connector/` decide, `schedule` and
 //! `schedule_removal` are the parts they share, `live_world` does. `controller` runs them, `run_status` writes what is
 //! observed, `sweep` follows deletions, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
 
@@ -14,6 +14,7 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod identity;
+pub mod leadership;
 pub mod lease;
 pub mod links;
 pub mod live_world;
@@ -46,6 +47,7 @@ use kube::{Api, Client, Resource};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use self::{
@@ -55,13 +57,14 @@ use self::{
     dependencies::Dependencies,
     events::Announcer,
     fleet::{Fleet, Scope, Watched},
+    leadership::Leadership,
     lease::Candidate,
     live_world::LiveWorld,
     names::Installation,
 };
 use crate::{
     crd::{Connector, TenantSchedule},
-    health::{self, Readiness},
+    health::{self, Liveness, Readiness},
     metrics::Metrics,
     settings::OperatorSettings,
     store::Store,
@@ -91,27 +94,38 @@ pub async fn run_in(
 ) -> anyhow::Result<()> {
     // The client's own retries reach 1,000 s and hide faults (docs/facts.md, Kubernetes); back-off is per object.
     cluster.default_retry = false;
-    let client = Client::try_from(cluster).context("make a Kubernetes client")?;
+    let client = Client::try_from(cluster.clone()).context("make a Kubernetes client")?;
+    let lease_client = Client::try_from(cluster).context("make a Kubernetes client")?;
     let metrics = Metrics::default();
     let readiness = Readiness::new(metrics.clone());
-    let served = health::serve(settings.health.health_address, readiness.clone(), metrics.registry());
-    let mut candidate = Candidate::new(client.clone(), &settings.namespace);
+    let liveness = Liveness::default();
+    let address = settings.health.health_address;
+    let served = health::serve(address, liveness.clone(), readiness.clone(), metrics.registry());
+    let mut candidate = Candidate::new(lease_client, &settings.namespace, Duration::from_secs(settings.lease_seconds));
+    let process = Process { liveness, readiness, metrics };
     let ended = tokio::select! {
-        served = served => served.with_context(|| format!("health server on {}", settings.health.health_address)),
-        operated = operate(client, &settings, &mut candidate, readiness, metrics) => operated,
+        served = served => served.with_context(|| format!("health server on {address}")),
+        operated = operate(client, &settings, &mut candidate, process) => operated,
         _ = stop.wait_for(|stop| *stop) => Ok(()),
     };
     candidate.release().await;
     ended
 }
 
+/// How this process is seen from outside.
+struct Process {
+    liveness: Liveness,
+    readiness: Readiness,
+    metrics: Metrics,
+}
+
 async fn operate(
     client: Client,
     settings: &OperatorSettings,
     candidate: &mut Candidate,
-    readiness: Readiness,
-    metrics: Metrics,
+    process: Process,
 ) -> anyhow::Result<()> {
+    let Process { liveness, readiness, metrics } = process;
     let (announcer, announcing) = Announcer::new(client.clone(), &settings.namespace);
     let dependencies = Dependencies::new(readiness, announcer.clone());
     let mut tasks = JoinSet::new();
@@ -120,28 +134,42 @@ async fn operate(
         Ok(())
     });
     let store = start::store(settings, &dependencies).await.context("open the store")?;
-    if !settings.no_leader_election {
-        candidate.acquire().await;
-    }
+    let lease_end = if settings.no_leader_election { None } else { Some(candidate.acquire().await) };
+    let leadership = lease_end.map_or_else(Leadership::unbounded, Leadership::until);
+    let _ends = leadership.ends_here();
     metrics.leader.set(1);
     tracing::info!("leading");
-    let act = act(client, settings, store, Outside { dependencies, announcer, metrics: metrics.clone() }, tasks);
+    let outside =
+        Outside { leadership: leadership.clone(), dependencies, announcer, liveness: liveness.clone(), metrics };
+    let leader = outside.metrics.leader.clone();
     let acted = tokio::select! {
-        acted = act => acted,
-        () = lost(candidate, settings.no_leader_election) => Err(anyhow::anyhow!("leadership was lost; leaving at once")),
+        // First of all: whoever wakes after his time must not act before he knows.
+        biased;
+        () = kept(candidate, lease_end, &leadership, &liveness) => {
+            Err(anyhow::anyhow!("the Lease was not renewed in time, or is another's; leaving at once"))
+        }
+        () = leadership.ended() => Err(anyhow::anyhow!(
+            "another operator of this store, cluster id and namespace has taken the leadership; leaving at once"
+        )),
+        acted = act(client, settings, store, outside, tasks) => acted,
     };
-    metrics.leader.set(0);
+    leader.set(0);
     acted
 }
 
-async fn lost(candidate: &mut Candidate, no_leader_election: bool) {
-    if no_leader_election { std::future::pending().await } else { candidate.hold().await }
+/// Until the Lease is lost; for ever without one.
+async fn kept(candidate: &mut Candidate, end: Option<Instant>, leadership: &Leadership, liveness: &Liveness) {
+    let Some(end) = end else { return std::future::pending().await };
+    candidate.hold(end, leadership, liveness).await;
+    leadership.end();
 }
 
 /// Where the operator reports to.
 struct Outside {
+    leadership: Leadership,
     dependencies: Dependencies,
     announcer: Announcer,
+    liveness: Liveness,
     metrics: Metrics,
 }
 
@@ -153,13 +181,16 @@ async fn act(
     outside: Outside,
     mut tasks: JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let Outside { dependencies, announcer, metrics } = outside;
+    let Outside { leadership, dependencies, announcer, liveness, metrics } = outside;
     let workers = workers(settings).await?;
     for namespace in scopes(settings) {
         start::crds(&client, namespace, &dependencies, &metrics).await;
     }
     let installation_id = start::migrated(store.as_ref(), &dependencies).await.context("migrate the store")?;
     let installation = Installation::new(installation_id, settings.temporal.cluster_id.as_deref());
+    // Those who compete for one Lease; several clusters may share a store, each with its own leader.
+    let of = format!("{}/{}", installation.cluster_id, settings.namespace);
+    let store = start::leading(store.as_ref(), &of, &dependencies).await.context("take the leadership in the store")?;
     let sealer = start::sealer(&client, settings, &dependencies).await.context("find the workers' recipient")?;
 
     let connecting = temporal::Error::Unavailable { attempted: "connect", code: "not tried yet".to_owned() };
@@ -169,8 +200,10 @@ async fn act(
     let context = Arc::new(Context {
         world: LiveWorld {
             client: client.clone(),
+            leadership,
             store: Arc::clone(&store),
             temporal: temporal.clone(),
+            pacer: temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst),
             dependencies: dependencies.clone(),
             metrics: metrics.clone(),
         },
@@ -182,6 +215,7 @@ async fn act(
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         purge_grace: Duration::from_secs(settings.retention.purge_grace_seconds),
         dependencies: dependencies.clone(),
+        liveness,
         announcer,
         metrics,
         back_off: back_off::BackOff::default(),
@@ -206,9 +240,7 @@ async fn act(
     tasks.spawn(endless(retention::keep(settings.retention, Arc::clone(&context))));
     tasks.spawn(endless(follow(gone, Arc::clone(&context))));
     for watch in watches {
-        tasks.spawn(endless(controller::run_tenants(watch.tenants.cache, watch.tenants.queue, Arc::clone(&context))));
-        let connectors = watch.connectors;
-        tasks.spawn(endless(controller::run_connectors(connectors.cache, connectors.queue, Arc::clone(&context))));
+        watch.run(&mut tasks, &context);
     }
     match tasks.join_next().await {
         Some(Ok(ended)) => ended.and_then(|()| Err(anyhow::anyhow!("a loop of the operator ended"))),
@@ -266,6 +298,19 @@ impl Watches {
                 let _closed = gone_sender.send(gone).is_err();
             }),
         }
+    }
+
+    /// Starts its controllers.
+    fn run(self, tasks: &mut JoinSet<anyhow::Result<()>>, context: &Arc<Context>) {
+        let Self { namespace, tenants, connectors } = self;
+        let scope = namespace.unwrap_or_else(|| "all namespaces".to_owned());
+        let (of_connectors, context, twin) = (scope.clone(), Arc::clone(context), Arc::clone(context));
+        tasks.spawn(endless(async move {
+            controller::run_tenants(&scope, tenants.cache, tenants.queue, context).await;
+        }));
+        tasks.spawn(endless(async move {
+            controller::run_connectors(&of_connectors, connectors.cache, connectors.queue, twin).await;
+        }));
     }
 
     fn scope(&self) -> Scope {

@@ -5,8 +5,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{context::Context, error::Error};
-use crate::{clock, error_class::Class, metrics::Removal, model::config::DataPolicy, store::ProjectedConnector};
+use super::{
+    context::Context,
+    error::Error,
+    live_world::{STORE_BULK_DEADLINE, store_deadline},
+};
+use crate::{
+    clock,
+    error_class::Class,
+    health::Pulse,
+    metrics::Removal,
+    model::config::DataPolicy,
+    store::{self, ProjectedConnector},
+};
 
 /// Connectors whose purge may go on in one pass.
 const AT_ONCE: usize = 20;
@@ -37,19 +48,23 @@ pub fn due(
 ///
 /// # Errors
 /// The store's; the next pass goes on where this one ended.
-pub async fn pass(rows: &[ProjectedConnector], context: &Context) -> Result<(), Error> {
+pub async fn pass(rows: &[ProjectedConnector], pulse: &Pulse, context: &Context) -> Result<(), Error> {
     let fleet = &context.fleet;
     let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
     for row in due(rows, |namespace| fleet.watches(namespace), exists, context.purge_grace, clock::now()) {
-        purge(&row, context).await?;
+        purge(&row, pulse, context).await?;
     }
     Ok(())
 }
 
-async fn purge(row: &ProjectedConnector, context: &Context) -> Result<(), Error> {
+async fn purge(row: &ProjectedConnector, pulse: &Pulse, context: &Context) -> Result<(), Error> {
     let (tenant, connector) = (&row.tenant_id, &row.connector_id);
     for _ in 0..CALLS {
-        let purged = match context.store.purge_connector(tenant, connector).await {
+        pulse.beat();
+        let purged = store_deadline(STORE_BULK_DEADLINE, context.store.purge_connector(tenant, connector)).await;
+        context.world.leadership.heed(&purged);
+        let purged = match purged {
+            Err(store::Error::NotLeader) => return Err(Error::Store(store::Error::NotLeader)),
             // It came back while it was purged: it reads everything again.
             Err(error) if error.class() == Class::Conflict || error.class() == Class::Invalid => {
                 tracing::warn!(%tenant, %connector, %error, "purge left off");

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     context::Context,
     error::{Dependency, Error},
+    live_world::{STORE_BULK_DEADLINE, store_deadline},
 };
 use crate::{
     metrics::{Metrics, Removal},
@@ -32,14 +33,20 @@ pub fn retention(settings: RetentionSettings) -> Retention {
 /// Runs until the process ends.
 pub async fn keep(settings: RetentionSettings, context: Arc<Context>) {
     let retention = retention(settings);
+    let pulse = context.liveness.pulse("retention", PERIOD);
     loop {
-        let age = || context.store.age(&retention);
+        let age = || {
+            pulse.beat();
+            store_deadline(STORE_BULK_DEADLINE, context.store.age(&retention))
+        };
         let (removed, ended) = round(age, &context.metrics).await;
         if removed != Aged::default() {
             let Aged { runs, payloads, tombstones, batches } = removed;
             tracing::info!(runs, payloads, tombstones, batches, "removed what was kept long enough");
         }
+        context.world.leadership.heed(&ended);
         context.dependencies.observe(Dependency::Store, &ended.map_err(Error::Store));
+        pulse.beat();
         tokio::time::sleep(PERIOD).await;
     }
 }

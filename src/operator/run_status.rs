@@ -16,6 +16,7 @@ use super::{
     context::{ConnectorIds, Context},
     error::{Dependency, Error},
     fleet::is_loser,
+    live_world::{STORE_DEADLINE, store_deadline},
     names::Installation,
     status_pace::{Pace, Urgency, urgency},
     status_part::{CONNECTOR_OBSERVED, TENANT_OBSERVED, status_of},
@@ -30,6 +31,7 @@ use crate::{
         workflows::{ConnectionStatus, ConnectorSyncInput},
     },
     crd::{Connector, ConnectorState, TenantSchedule, conditions::HEALTHY},
+    health::Pulse,
     ids::TenantId,
     store::{ConnectorStatusRow, RunOutcome},
     temporal::client::IdReuse,
@@ -37,6 +39,8 @@ use crate::{
 
 /// Between two queries.
 const PERIOD: Duration = Duration::from_secs(1);
+/// A round beats before each of its calls, which have shorter deadlines.
+const BEAT: Duration = Duration::from_secs(20);
 /// A transaction may commit after a later one was read: read that far back again (R27).
 const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 /// A write takes a moment to come back by the watch; until then the same write is not repeated.
@@ -47,6 +51,7 @@ struct Shown {
     since: Option<Timestamp>,
     compared_at: Timestamp,
     pace: Pace,
+    pulse: Pulse,
     /// What was last written, until the watch shows it.
     written: HashMap<ObjectKey, (StatusPart, Timestamp)>,
     /// Tenants whose aggregate may be behind.
@@ -58,17 +63,18 @@ struct Shown {
 
 /// Runs until the process ends.
 pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<Context>) {
+    context.fleet.ready().await;
     let now = clock::now();
     let mut shown = Shown {
         since: None,
         compared_at: now,
         pace: Pace::new(now),
+        pulse: context.liveness.pulse("status", BEAT),
         written: HashMap::new(),
         tenants: HashSet::new(),
         workers: None,
         population: 0,
     };
-    context.fleet.ready().await;
     loop {
         shown.round(&workers, &context).await;
         tokio::time::sleep(PERIOD).await;
@@ -107,7 +113,9 @@ impl Shown {
 
     /// One incremental query; `false` when the store is away, and statuses keep their last value (R28).
     async fn read(&mut self, context: &Context) -> bool {
-        let page = context.store.connector_statuses(self.since).await.map_err(Error::Store);
+        self.pulse.beat();
+        let page = store_deadline(STORE_DEADLINE, context.store.connector_statuses(self.since)).await;
+        let page = page.map_err(Error::Store);
         context.dependencies.observe(Dependency::Store, &page);
         let Ok(page) = page else { return false };
         self.since = Some(page.as_of - OVERLAP);
@@ -135,6 +143,7 @@ impl Shown {
         if object.is_none_or(|object| object.spec.state != ConnectorState::Running) {
             return;
         }
+        self.pulse.beat();
         match context.world.call(next).await {
             Ok(_) => tracing::debug!(object = %key, "the run after one that ended at its budget is started"),
             Err(error) => tracing::warn!(object = %key, %error, "the next run is left to the next tick"),
@@ -263,6 +272,7 @@ impl Shown {
     }
 
     async fn write(&mut self, key: &ObjectKey, part: StatusPart, context: &Context, now: Timestamp) -> bool {
+        self.pulse.beat();
         match context.world.call(Request::ApplyStatus(key.clone(), part.clone())).await {
             Ok(_) => {
                 self.written.insert(key.clone(), (part, now));

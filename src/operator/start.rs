@@ -9,7 +9,7 @@ use super::{
     dependencies::Dependencies,
     error::{Dependency, Error},
     identity,
-    live_world::deadline,
+    live_world::{STORE_DEADLINE, deadline, store_deadline},
 };
 use crate::{
     crd::{Connector, GROUP, TenantSchedule, VERSION},
@@ -56,6 +56,22 @@ pub async fn migrated(store: &dyn Store, dependencies: &Dependencies) -> Result<
         };
         dependencies.observe(Dependency::Store, &answer.clone().map_err(Error::Store));
         match answer {
+            Err(error) if error.class() == Class::Transient => tracing::debug!(%error, "waiting for the store"),
+            settled => return settled,
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Takes the leadership in the store, waiting for it. The handle returned is refused once somebody else has done the same.
+///
+/// # Errors
+/// What waiting does not mend.
+pub async fn leading(store: &dyn Store, of: &str, dependencies: &Dependencies) -> Result<Arc<dyn Store>, store::Error> {
+    loop {
+        let taken = store_deadline(STORE_DEADLINE, store.take_leadership(of)).await;
+        dependencies.observe(Dependency::Store, &taken.as_ref().map(drop).map_err(|error| Error::Store(error.clone())));
+        match taken {
             Err(error) if error.class() == Class::Transient => tracing::debug!(%error, "waiting for the store"),
             settled => return settled,
         }

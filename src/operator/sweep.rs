@@ -8,11 +8,12 @@ use super::{
     connector::remove::{Gone, Remove},
     context::Context,
     error::Error,
+    live_world::{STORE_BULK_DEADLINE, STORE_DEADLINE, store_deadline},
     outcome::{Note, Outcome},
     purge,
     world::{Kind, ObjectKey, drive},
 };
-use crate::store::ProjectedConnector;
+use crate::{health::Pulse, store::ProjectedConnector};
 
 /// A fleet may shrink by this many at once without a question (R11) …
 const MANY: usize = 20;
@@ -22,6 +23,8 @@ const MANY_PERCENT: usize = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// … and the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A pass beats between its calls, of which a purge is the longest.
+const PASS: Duration = STORE_BULK_DEADLINE;
 
 /// Why a pass removes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +61,13 @@ pub fn orphans(
 /// Sweeps at the start and every resync.
 pub async fn keep(context: Arc<Context>) {
     context.fleet.ready().await;
+    let pulse = context.liveness.pulse("sweep", context.resync.max(PASS));
     let mut told = false;
     let mut pause = FIRST_PAUSE;
     loop {
+        pulse.beat();
         let mut rest = context.resync;
-        match pass(&context).await {
+        match pass(&pulse, &context).await {
             Ok(()) => (told, pause) = (false, FIRST_PAUSE),
             Err(Refused::Suspicious(why)) if !told => {
                 told = true;
@@ -94,9 +99,9 @@ enum Refused {
     Failed(Error),
 }
 
-async fn pass(context: &Context) -> Result<(), Refused> {
+async fn pass(pulse: &Pulse, context: &Context) -> Result<(), Refused> {
     let cluster_id = &context.installation.cluster_id;
-    let rows = context.store.projected_connectors(cluster_id).await;
+    let rows = store_deadline(STORE_DEADLINE, context.store.projected_connectors(cluster_id)).await;
     let rows = rows.map_err(|error| Refused::Failed(Error::Store(error)))?;
     let fleet = &context.fleet;
     let in_view = fleet.connector_count();
@@ -110,13 +115,14 @@ async fn pass(context: &Context) -> Result<(), Refused> {
             uid: row.uid.clone(),
         };
         tracing::info!(object = %key, "gone while nobody watched; its registry row is marked removed");
+        pulse.beat();
         let gone = Gone { key, tenant_id: row.tenant_id, connector_id: row.connector_id };
         let outcome = drive(&context.world, Remove::new(gone, context.installation.clone())).await;
         if let Some(error) = outcome.failed {
             return Err(Refused::Failed(error));
         }
     }
-    purge::pass(&rows, context).await.map_err(Refused::Failed)
+    purge::pass(&rows, pulse, context).await.map_err(Refused::Failed)
 }
 
 /// Follows one deletion that the watch saw, until it is done or such an object exists again: a name may come back for another tenant.

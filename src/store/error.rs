@@ -63,6 +63,9 @@ pub enum Error {
         /// Which value.
         what: &'static str,
     },
+    /// The operator that this handle belongs to has a successor (R26).
+    #[error("another operator has taken the leadership")]
+    NotLeader,
     /// The URL is not one of a supported database, or names none.
     #[error("database URL must be postgres://… or sqlite:<path>")]
     Url,
@@ -74,7 +77,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Unavailable { .. } => Class::Transient,
-            Self::StaleRun { .. } | Self::Stopped | Self::AccountChanged { .. } => Class::Conflict,
+            Self::StaleRun { .. } | Self::Stopped | Self::AccountChanged { .. } | Self::NotLeader => Class::Conflict,
             Self::TooManyRejected { .. } | Self::RefusedData { .. } | Self::Refused { .. } | Self::Url => {
                 Class::Invalid
             }

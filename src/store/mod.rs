@@ -13,6 +13,7 @@ mod findings;
 mod grants;
 mod held;
 mod incoming;
+mod leader;
 mod losses;
 pub mod postgres;
 mod projection;
@@ -63,6 +64,11 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// The installation id, drawn once per database (R17).
     async fn installation_id(&self) -> Result<String, Error>;
+
+    /// Takes the leadership of operators that compete for the same thing, `of`. The handle returned is the new leader's.
+    /// From now on whatever an operator writes through the handle of a former one, and its look at claims with which it
+    /// begins, is refused with `NotLeader` (R26). Handles of no leader, as `open` gives them, are never refused.
+    async fn take_leadership(&self, of: &str) -> Result<Arc<dyn Store>, Error>;
 
     // --- operator: projection -------------------------------------------------------------------------------------
 

@@ -4,8 +4,10 @@
 pub mod client;
 pub mod error;
 pub mod installation;
+pub mod pacer;
 pub mod schedules;
 
 pub use client::{CloseStatus, StartOutcome, Temporal, WorkflowState};
 pub use error::Error;
 pub use installation::Installation;
+pub use pacer::Pacer;

@@ -2,7 +2,10 @@
 //! What the API server refuses by itself is in `crds.rs`; what workers do is in `workflows.rs`.
 
 mod connectors;
+mod gate;
+mod guards;
 mod harness;
+mod leaders;
 mod outages;
 mod samples;
 mod schedules;

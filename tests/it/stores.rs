@@ -164,6 +164,10 @@ conformance! {
         a_finding_about_a_former_credential_is_ignored
         a_worker_reads_cursor_and_load_of_the_bound_account
     }
+    leaders {
+        a_leader_with_an_older_epoch_writes_nothing
+        leaders_of_different_things_leave_each_other_alone
+    }
     credentials {
         a_refresh_is_single_flight_and_its_token_is_kept
         of_many_that_want_to_refresh_exactly_one_may

@@ -283,6 +283,7 @@ every_method! { STORE_METHODS of Store:
     Operators(Nobodys) migrate() -> ();
     Operators(Nobodys) schema_version() -> i32;
     Operators(Nobodys) installation_id() -> String;
+    Operators(Nobodys) take_leadership(of: &str) -> Arc<dyn Store>;
     Operators(Nobodys) put_tenant(tenant: &TenantProjection) -> ClaimOutcome;
     Operators(Nobodys) remove_tenant(tenant: &TenantId, owner: &Owner) -> ();
     Operators(Nobodys) tenant_claim(tenant: &TenantId) -> Option<Owner>;

@@ -31,6 +31,13 @@ pub(crate) fn command(program: impl AsRef<Path>) -> Command {
         Command::new(program.as_ref())
     };
     command.process_group(0).stdin(Stdio::null());
+    // What `cargo xtask` says about xtask itself: build scripts that look at it (ring's) would run again, and all that depends on
+    // them be built again, whenever cargo is called by us after it was called by hand.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

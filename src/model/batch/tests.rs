@@ -190,7 +190,7 @@ mod properties {
 
 #[test]
 fn a_rejected_record_keeps_no_id_that_a_store_could_not_keep() {
-    for (id, kept) in [("42", Some("42")), ("4\02", None), ("", None)] {
+    for (id, kept) in [("42", Some("42")), ("4\u{0}2", None), ("", None)] {
         let mut writer = BatchWriter::default();
         let payload = b"{}".as_slice().into();
         let code = "UnparsableRecord".into();

@@ -23,6 +23,8 @@ use crate::{
 const MANAGER: &str = "gtmclarity-operator/worker-deployment";
 /// How often its pods are counted.
 const LOOK: Duration = Duration::from_secs(5);
+/// A round is two calls of 10 s at most, and a pause.
+const BEAT: Duration = Duration::from_secs(30);
 
 /// Keeps the Deployment as wanted and tells how many of its pods are ready.
 pub async fn keep(
@@ -33,9 +35,11 @@ pub async fn keep(
 ) {
     let api: Api<Deployment> = Api::namespaced(context.world.client.clone(), &namespace);
     availability.send_replace(Some(Availability::Pending));
+    let pulse = context.liveness.pulse("workers", BEAT);
     let mut applied_ago = None;
     loop {
-        if applied_ago.is_none_or(|ago| ago >= context.resync) {
+        pulse.beat();
+        if applied_ago.is_none_or(|ago| ago >= context.resync) && context.world.leadership.is_current() {
             let applied = apply(&api, &wanted).await;
             count(&applied, &context);
             applied_ago = applied.is_ok().then_some(Duration::ZERO);

@@ -5,6 +5,7 @@ pub(crate) mod budgets;
 pub(crate) mod commits;
 pub(crate) mod credentials;
 pub(crate) mod endings;
+pub(crate) mod leaders;
 pub(crate) mod leases;
 pub(crate) mod letters;
 pub(crate) mod life;

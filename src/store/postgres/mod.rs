@@ -7,6 +7,7 @@ mod connectors;
 mod copy;
 mod data_path;
 mod fault;
+mod leader;
 mod lease;
 mod letters;
 mod life;
@@ -21,6 +22,8 @@ mod tenants;
 mod tokens;
 mod wishes;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool};
 use jiff::Timestamp;
@@ -30,6 +33,7 @@ use super::{
     ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
     LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
     RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    leader::Leader,
 };
 use crate::{
     contract::{
@@ -46,6 +50,7 @@ use fault::Fault;
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: Pool,
+    leader: Option<Leader>,
 }
 
 /// Runs `$work` in a transaction with its limits and commits it if it succeeds.
@@ -61,6 +66,16 @@ macro_rules! transact {
         .await;
         outcome.map_err(|fault| fault.into_error($attempted))
     }};
+}
+
+/// As `transact`, but not for an operator that has a successor.
+macro_rules! lead {
+    ($store:ident, $attempted:expr, |$transaction:ident| $work:expr) => {
+        transact!($store, $attempted, |$transaction| async {
+            leader::check(&$transaction, $store.leader.as_ref()).await?;
+            $work.await
+        })
+    };
 }
 
 /// Runs `$work`, a read of one statement.
@@ -81,7 +96,7 @@ impl PostgresStore {
     /// # Errors
     /// `Url` for a URL that cannot be read, `Unavailable` or `Refused` as the server answers.
     pub async fn open(url: &str) -> Result<Self, Error> {
-        let store = Self { pool: pool::pool(url)? };
+        let store = Self { pool: pool::pool(url)?, leader: None };
         drop(store.client().await.map_err(|fault| fault.into_error("connect"))?);
         Ok(store)
     }
@@ -142,24 +157,29 @@ impl Store for PostgresStore {
         read!(self, "read the installation id", |client| migrate::installation_id(client))
     }
 
+    async fn take_leadership(&self, of: &str) -> Result<Arc<dyn Store>, Error> {
+        let leader = transact!(self, "take the leadership", |transaction| leader::take(&transaction, of))?;
+        Ok(Arc::new(Self { pool: self.pool.clone(), leader: Some(leader) }))
+    }
+
     async fn put_tenant(&self, tenant: &TenantProjection) -> Result<ClaimOutcome, Error> {
-        transact!(self, "project a tenant", |transaction| tenants::put(&transaction, tenant))
+        lead!(self, "project a tenant", |transaction| tenants::put(&transaction, tenant))
     }
 
     async fn remove_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<(), Error> {
-        transact!(self, "remove a tenant", |transaction| tenants::remove(&transaction, tenant, owner))
+        lead!(self, "remove a tenant", |transaction| tenants::remove(&transaction, tenant, owner))
     }
 
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
-        read!(self, "read a tenant's claim", |client| tenants::owner(client, tenant))
+        lead!(self, "read a tenant's claim", |transaction| tenants::owner(&transaction, tenant))
     }
 
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {
-        transact!(self, "project a connector", |transaction| connectors::put(&transaction, connector))
+        lead!(self, "project a connector", |transaction| connectors::put(&transaction, connector))
     }
 
     async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId, uid: &str) -> Result<(), Error> {
-        transact!(self, "remove a connector", |transaction| connectors::remove(&transaction, tenant, connector, uid))
+        lead!(self, "remove a connector", |transaction| connectors::remove(&transaction, tenant, connector, uid))
     }
 
     async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error> {
@@ -290,7 +310,7 @@ impl Store for PostgresStore {
     }
 
     async fn age(&self, retention: &Retention) -> Result<Aged, Error> {
-        transact!(self, "remove aged rows", |transaction| life::age(&transaction, retention))
+        lead!(self, "remove aged rows", |transaction| life::age(&transaction, retention))
     }
 
     async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error> {
@@ -298,7 +318,7 @@ impl Store for PostgresStore {
     }
 
     async fn purge_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Purged, Error> {
-        transact!(self, "purge a connector", |transaction| purge::purge(&transaction, tenant, connector))
+        lead!(self, "purge a connector", |transaction| purge::purge(&transaction, tenant, connector))
     }
 
     async fn runs(&self, tenant: &TenantId, connector: &ConnectorId, limit: usize) -> Result<Vec<RunRow>, Error> {

@@ -17,6 +17,7 @@ const PREPARED_STATEMENTS: usize = 128;
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A connection and its thread; the thread ends when the last handle is dropped.
+#[derive(Clone)]
 pub(super) struct Executor {
     jobs: mpsc::Sender<Job>,
     behavior: TransactionBehavior,

@@ -8,6 +8,7 @@ mod connectors;
 mod data_path;
 mod executor;
 mod fault;
+mod leader;
 mod lease;
 mod letters;
 mod life;
@@ -20,7 +21,7 @@ mod tokens;
 mod values;
 mod wishes;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -31,6 +32,7 @@ use super::{
     ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
     LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
     RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    leader::Leader,
 };
 use crate::{
     contract::{
@@ -42,12 +44,14 @@ use crate::{
     model::{cursor::Load, entity::Entity},
 };
 use executor::Executor;
+use fault::Fault;
 
 /// The store in a SQLite file: one writer, and a reader that never waits for it (WAL).
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: Executor,
     reader: Executor,
+    leader: Option<Leader>,
 }
 
 impl SqliteStore {
@@ -62,10 +66,24 @@ impl SqliteStore {
         }
         let open = move || {
             let writer = Executor::open(&path, TransactionBehavior::Immediate)?;
-            Ok(Self { writer, reader: Executor::open(&path, TransactionBehavior::Deferred)? })
+            Ok(Self { writer, reader: Executor::open(&path, TransactionBehavior::Deferred)?, leader: None })
         };
         let ended = |_| Error::Unavailable { attempted: "open the SQLite file", code: "no thread".to_owned() };
         tokio::task::spawn_blocking(open).await.map_err(ended)?
+    }
+
+    /// A transaction of `executor`, but not for an operator that has a successor.
+    async fn lead<T, F>(&self, executor: &Executor, attempted: &'static str, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        let leader = self.leader.clone();
+        let work = move |tx: &Transaction<'_>| {
+            leader::check(tx, leader.as_ref())?;
+            work(tx)
+        };
+        executor.transact(attempted, work).await
     }
 }
 
@@ -107,29 +125,35 @@ impl Store for SqliteStore {
         self.reader.transact("read the installation id", |tx| migrate::installation_id(tx)).await
     }
 
+    async fn take_leadership(&self, of: &str) -> Result<Arc<dyn Store>, Error> {
+        let of = of.to_owned();
+        let leader = self.writer.transact("take the leadership", move |tx| leader::take(tx, &of)).await?;
+        Ok(Arc::new(Self { writer: self.writer.clone(), reader: self.reader.clone(), leader: Some(leader) }))
+    }
+
     async fn put_tenant(&self, tenant: &TenantProjection) -> Result<ClaimOutcome, Error> {
         let tenant = tenant.clone();
-        self.writer.transact("project a tenant", move |tx| tenants::put(tx, &tenant)).await
+        self.lead(&self.writer, "project a tenant", move |tx| tenants::put(tx, &tenant)).await
     }
 
     async fn remove_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<(), Error> {
         let (tenant, owner) = (tenant.clone(), owner.clone());
-        self.writer.transact("remove a tenant", move |tx| tenants::remove(tx, &tenant, &owner)).await
+        self.lead(&self.writer, "remove a tenant", move |tx| tenants::remove(tx, &tenant, &owner)).await
     }
 
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
         let tenant = tenant.clone();
-        self.reader.transact("read a tenant's claim", move |tx| tenants::owner(tx, &tenant)).await
+        self.lead(&self.reader, "read a tenant's claim", move |tx| tenants::owner(tx, &tenant)).await
     }
 
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {
         let connector = connector.clone();
-        self.writer.transact("project a connector", move |tx| connectors::put(tx, &connector)).await
+        self.lead(&self.writer, "project a connector", move |tx| connectors::put(tx, &connector)).await
     }
 
     async fn remove_connector(&self, tenant: &TenantId, connector: &ConnectorId, uid: &str) -> Result<(), Error> {
         let (tenant, connector, uid) = (tenant.clone(), connector.clone(), uid.to_owned());
-        self.writer.transact("remove a connector", move |tx| connectors::remove(tx, &tenant, &connector, &uid)).await
+        self.lead(&self.writer, "remove a connector", move |tx| connectors::remove(tx, &tenant, &connector, &uid)).await
     }
 
     async fn projected_connectors(&self, cluster_id: &str) -> Result<Vec<ProjectedConnector>, Error> {
@@ -275,7 +299,7 @@ impl Store for SqliteStore {
 
     async fn age(&self, retention: &Retention) -> Result<Aged, Error> {
         let retention = *retention;
-        self.writer.transact("remove aged rows", move |tx| life::age(tx, &retention)).await
+        self.lead(&self.writer, "remove aged rows", move |tx| life::age(tx, &retention)).await
     }
 
     async fn erase(&self, tenant: &TenantId, person: &Person) -> Result<Erased, Error> {
@@ -285,7 +309,7 @@ impl Store for SqliteStore {
 
     async fn purge_connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Purged, Error> {
         let (tenant, connector) = (tenant.clone(), connector.clone());
-        self.writer.transact("purge a connector", move |tx| purge::purge(tx, &tenant, &connector)).await
+        self.lead(&self.writer, "purge a connector", move |tx| purge::purge(tx, &tenant, &connector)).await
     }
 
     async fn runs(&self, tenant: &TenantId, connector: &ConnectorId, limit: usize) -> Result<Vec<RunRow>, Error> {

@@ -13,7 +13,6 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Cond
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
 use temporalio_client::{grpc::WorkflowService as _, tonic::IntoRequest as _};
@@ -26,6 +25,7 @@ use temporalio_common::protos::temporal::api::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
+use super::gate;
 use crate::{
     crds,
     support::{self, eventually, stack},
@@ -33,6 +33,8 @@ use crate::{
 
 /// Generous: the machine may be busy. A deadline, not a measurement.
 pub(super) const SOON: Duration = Duration::from_secs(60);
+
+pub(super) type Described = DescribeScheduleResponse;
 
 /// One installation: Kubernetes namespace, Temporal namespace, store.
 pub(super) struct Installation {
@@ -60,6 +62,11 @@ impl Running {
     pub(super) async fn failed(self) -> anyhow::Error {
         let ended = tokio::time::timeout(SOON, self.ended).await.expect("in time").expect("no panic");
         ended.expect_err("gives up")
+    }
+
+    /// Whether it has given up.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_finished()
     }
 
     /// As a crash: nothing is given back.
@@ -91,6 +98,9 @@ impl Installation {
             worker_template: None,
             recipient: None,
             no_leader_election: true,
+            lease_seconds: 15,
+            temporal_requests_per_second: 200,
+            temporal_request_burst: 400,
             resync_seconds: 600,
             retention: RetentionSettings {
                 runs_days: 90,
@@ -118,12 +128,19 @@ impl Installation {
 
     /// Starts an operator with other settings.
     pub(super) async fn operator_with(&self, change: impl FnOnce(&mut OperatorSettings)) -> Running {
-        let kubeconfig = Kubeconfig::read_from(support::kubeconfig()).expect("a kubeconfig");
-        let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        self.operator_in(gate::direct().await, change).await
+    }
+
+    /// Starts an operator whose API server is reached so.
+    pub(super) async fn operator_in(
+        &self,
+        cluster: kube::Config,
+        change: impl FnOnce(&mut OperatorSettings),
+    ) -> Running {
         let mut settings = self.settings.clone();
         change(&mut settings);
         let (stop, stopped) = watch::channel(false);
-        let ended = tokio::spawn(operator::run_in(cluster.expect("a usable kubeconfig"), settings, stopped));
+        let ended = tokio::spawn(operator::run_in(cluster, settings, stopped));
         Running { stop, ended }
     }
 
@@ -254,10 +271,14 @@ impl Installation {
 
     /// How many reconciles of a kind have ended in success, as the operator's metrics count them.
     pub(super) async fn reconciles(&self, kind: &str) -> Option<u64> {
+        self.metric(&format!("gtm_sync_reconciles_total{{kind=\"{kind}\",result=\"Success\"}}")).await
+    }
+
+    /// A metric of the operator.
+    pub(super) async fn metric(&self, name: &str) -> Option<u64> {
         let url = format!("http://{}/metrics", self.settings.health.health_address);
         let text = reqwest::get(url).await.ok()?.text().await.ok()?;
-        let wanted = format!("gtm_sync_reconciles_total{{kind=\"{kind}\",result=\"Success\"}}");
-        text.lines().find_map(|line| line.strip_prefix(&wanted)?.trim().parse().ok())
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     /// Waits until the operator has looked at objects of a kind `times` more.
@@ -271,7 +292,16 @@ impl Installation {
 
     /// What /readyz says.
     pub(super) async fn readiness(&self) -> Option<(bool, String)> {
-        let answer = reqwest::get(format!("http://{}/readyz", self.settings.health.health_address)).await.ok()?;
+        self.probe("readyz").await
+    }
+
+    /// What /livez says.
+    pub(super) async fn liveness(&self) -> Option<(bool, String)> {
+        self.probe("livez").await
+    }
+
+    async fn probe(&self, of: &str) -> Option<(bool, String)> {
+        let answer = reqwest::get(format!("http://{}/{of}", self.settings.health.health_address)).await.ok()?;
         Some((answer.status().is_success(), answer.text().await.ok()?))
     }
 

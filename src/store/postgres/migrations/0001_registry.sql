@@ -8,6 +8,12 @@ CREATE TABLE IF NOT EXISTS gtm.meta (
     schema_version integer NOT NULL
 );
 
+-- How often a leadership was taken: a write of an operator that has a successor is refused.
+CREATE TABLE IF NOT EXISTS gtm.leader (
+    leadership text NOT NULL PRIMARY KEY,
+    epoch bigint NOT NULL
+);
+
 CREATE TABLE IF NOT EXISTS gtm.tenant (
     tenant_id text NOT NULL PRIMARY KEY,
     cluster_id text NOT NULL,

@@ -6,6 +6,12 @@ CREATE TABLE IF NOT EXISTS meta (
     schema_version INTEGER NOT NULL
 ) STRICT;
 
+-- How often a leadership was taken: a write of an operator that has a successor is refused.
+CREATE TABLE IF NOT EXISTS leader (
+    leadership TEXT NOT NULL PRIMARY KEY,
+    epoch INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS tenant (
     tenant_id TEXT NOT NULL PRIMARY KEY,
     cluster_id TEXT NOT NULL,

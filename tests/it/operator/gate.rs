@@ -1,0 +1,161 @@
+//! A gate of plain HTTP in front of the real API server, for one operator: it can shut, hold some requests, answer as a
+//! server without our CRDs, or garble what passes. Nobody else's requests are touched.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    http::{Method, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use futures::StreamExt as _;
+use kube::{
+    Client,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::support;
+
+/// What the gate does now.
+#[derive(Debug, Clone, Default)]
+struct Doing {
+    shut: bool,
+    /// Requests of this method (any, if none) whose path holds this text get no answer.
+    held: Option<(Option<Method>, &'static str)>,
+    /// Paths with this text are unknown to the server.
+    missing: Option<&'static str>,
+    /// This text arrives as that one.
+    garbled: Option<(&'static str, &'static str)>,
+}
+
+impl Doing {
+    fn holds(&self, method: &Method, path: &str) -> bool {
+        self.held.as_ref().is_some_and(|(of, part)| of.as_ref().is_none_or(|of| of == method) && path.contains(part))
+    }
+}
+
+struct Shared {
+    client: Client,
+    doing: watch::Sender<Doing>,
+    held: watch::Sender<u32>,
+}
+
+/// Lets requests through until it is dropped.
+pub(super) struct Gate {
+    address: std::net::SocketAddr,
+    shared: Arc<Shared>,
+    serving: JoinHandle<()>,
+}
+
+/// The configuration that leads to the API server itself.
+pub(super) async fn direct() -> kube::Config {
+    let kubeconfig = Kubeconfig::read_from(support::kubeconfig()).expect("a kubeconfig");
+    let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    cluster.expect("a usable kubeconfig")
+}
+
+impl Gate {
+    pub(super) async fn open() -> Self {
+        let mut config = direct().await;
+        config.default_retry = false;
+        let client = Client::try_from(config).expect("a client");
+        let (doing, held) = (watch::channel(Doing::default()).0, watch::channel(0).0);
+        let shared = Arc::new(Shared { client, doing, held });
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let routes = Router::new().fallback(pass).with_state(Arc::clone(&shared));
+        let serving = tokio::spawn(async move { axum::serve(listener, routes).await.expect("serves") });
+        Self { address, shared, serving }
+    }
+
+    /// Leads through the gate.
+    pub(super) fn config(&self) -> kube::Config {
+        kube::Config::new(format!("http://{}", self.address).parse().expect("a URL"))
+    }
+
+    /// Ends every watch and refuses every request.
+    pub(super) fn shut(&self) {
+        self.shared.doing.send_modify(|doing| doing.shut = true);
+    }
+
+    /// Requests of this method (any, if none) whose path holds `part` get no answer.
+    pub(super) fn hold(&self, method: Option<Method>, part: &'static str) {
+        self.shared.doing.send_modify(|doing| doing.held = Some((method, part)));
+    }
+
+    /// The server does not know paths with this text.
+    pub(super) fn hide(&self, part: &'static str) {
+        self.shared.doing.send_modify(|doing| doing.missing = Some(part));
+    }
+
+    /// `text` arrives as `other`.
+    pub(super) fn garble(&self, text: &'static str, other: &'static str) {
+        self.shared.doing.send_modify(|doing| doing.garbled = Some((text, other)));
+    }
+
+    /// Lets everything through again; requests that were held are lost.
+    pub(super) fn reopen(&self) {
+        self.shared.doing.send_replace(Doing::default());
+    }
+
+    /// Waits until a request is held.
+    pub(super) async fn holds_one(&self) {
+        let mut held = self.shared.held.subscribe();
+        let waited = tokio::time::timeout(super::harness::SOON, held.wait_for(|held| *held > 0)).await;
+        waited.expect("a request is held in time").expect("the gate lives");
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let away = || (StatusCode::SERVICE_UNAVAILABLE, "away").into_response();
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path().to_owned();
+    let mut doing = shared.doing.subscribe();
+    let now = doing.borrow_and_update().clone();
+    if now.shut {
+        return away();
+    }
+    if now.missing.is_some_and(|part| path.contains(part)) {
+        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+    }
+    if now.holds(&parts.method, &path) {
+        shared.held.send_modify(|held| *held += 1);
+        let released = doing.wait_for(|doing| doing.shut || !doing.holds(&parts.method, &path)).await.is_ok();
+        assert!(released, "the gate lives as long as its state");
+        return away();
+    }
+    let body = to_bytes(body, usize::MAX).await.expect("a whole request").to_vec();
+    let target = parts.uri.path_and_query().expect("a path").as_str();
+    let mut forwarded = axum::http::Request::builder().method(parts.method).uri(target);
+    for name in [header::ACCEPT, header::CONTENT_TYPE] {
+        if let Some(value) = parts.headers.get(&name) {
+            forwarded = forwarded.header(name, value);
+        }
+    }
+    let forwarded = forwarded.body(kube::client::Body::from(body)).expect("a request");
+    let Ok(answer) = shared.client.send(forwarded).await else { return away() };
+    let (parts, body) = answer.into_parts();
+    let garbled = now.garbled;
+    let chunks = Body::new(body).into_data_stream().map(move |chunk| match (garbled, chunk) {
+        (Some((text, other)), Ok(chunk)) => {
+            Ok(String::from_utf8_lossy(&chunk).replace(text, other).into_bytes().into())
+        }
+        (_, chunk) => chunk,
+    });
+    let until_shut = async move { drop(doing.wait_for(|doing| doing.shut).await) };
+    let mut response = Response::new(Body::from_stream(chunks.take_until(Box::pin(until_shut))));
+    *response.status_mut() = parts.status;
+    if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
+        response.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
+    }
+    response
+}
