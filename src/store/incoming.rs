@@ -351,7 +351,7 @@ mod tests {
     fn what_has_no_number_is_refused_and_never_wraps() {
         for (run, batch, position) in [(1, 0x10_0000, 0), (1, -1, 0), (1, 0, 0x10_0000), (0x80_0000, 0, 0)] {
             let number = Numbers::new(run, 7).number(7 + batch, position);
-            assert!(matches!(number, Err(Error::Refused { .. })), "{run} {batch} {position}: {number:?}");
+            assert!(matches!(number, Err(Error::StaleRun { .. })), "{run} {batch} {position}: {number:?}");
         }
     }
 

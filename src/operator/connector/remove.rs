@@ -1,4 +1,5 @@
-//! The step that follows a Connector's deletion: out of the registry, its own schedule gone. Rows stay. Pure (R36).
+//! The step that follows a Connector's deletion: its own schedule gone, then out of the registry: a row that is still there is
+//! what the sweep goes on from when Temporal was away. Rows stay. Pure (R36).
 
 use std::mem;
 
@@ -56,7 +57,11 @@ impl Remove {
                 self.phase = Phase::RemovingSchedule(machine);
                 Some(request)
             }
-            Progress::Finished(Ok(_)) => None,
+            Progress::Finished(Ok(_)) => {
+                self.phase = Phase::Unprojecting;
+                let Gone { key, tenant_id, connector_id } = self.gone.clone();
+                Some(Request::RemoveConnector(tenant_id, connector_id, key.uid))
+            }
             Progress::Finished(Err(error)) => self.failed(error),
         }
     }
@@ -82,11 +87,6 @@ impl Step for Remove {
             (Phase::AskingClaim, Some(Ok(Answer::Claimant(Some(owner)))))
                 if owner.cluster_id == self.installation.cluster_id && owner.namespace == self.gone.key.namespace =>
             {
-                self.phase = Phase::Unprojecting;
-                let Gone { key, tenant_id, connector_id } = self.gone.clone();
-                Some(Request::RemoveConnector(tenant_id, connector_id, key.uid))
-            }
-            (Phase::Unprojecting, Some(Ok(_))) => {
                 let id = self.installation.names.connector_schedule(&self.gone.tenant_id, &self.gone.connector_id);
                 let owner = self.installation.schedule_owner(&self.gone.key);
                 self.remove_schedule(RemoveSchedule::new(id, owner), None)

@@ -394,9 +394,13 @@ fn deletion_marks_the_row_only_where_the_claim_is_the_objects() {
     run(&world, Remove::new(earlier, installation.clone()));
     assert_eq!(world.state().connectors.len(), 1, "a removal that comes late is not of the next life");
     for fault in every_fault(4) {
+        reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
         world.fail(Some(fault));
         run(&world, Remove::new(gone.clone(), installation.clone()));
         world.fail(None);
+        let state = world.state();
+        assert!(!state.connectors.is_empty() || state.schedules.is_empty(), "no row, no sweep: {fault:?}");
+        drop(state);
         run(&world, Remove::new(gone.clone(), installation.clone()));
         assert!(world.state().connectors.is_empty(), "{fault:?}");
         assert!(world.state().schedules.is_empty(), "{fault:?}");

@@ -182,6 +182,7 @@ async fn drift_is_reported_and_left_where_the_policy_says_so() {
 
     apply(&installation, json!({"schedules": ["0 */6 * * *"]})).await;
     installation.tenant_ready("acme", "True", "Scheduled").await;
+    installation.looked_again("TenantSchedule", 2).await;
     installation.edit_by_hand(SCHEDULE, to_tokyo).await;
     installation.schedule(SCHEDULE, "corrected", |schedule| zone(schedule) == "UTC").await;
     installation.event("acme", "DriftCorrected").await;
