@@ -310,7 +310,9 @@ async fn the_hour_that_clocks_skip_and_the_one_they_repeat() {
     let operator = installation.operator().await;
     let (berlin, new_york) = ("Europe/Berlin", "America/New_York");
     let autumn = ["2027-10-30T00:00:00Z", "2027-11-01T12:00:00Z"];
-    let table: [(&str, &str, &str, [&str; 2], &[&str]); 5] = [
+    /// Zone, expression, from and to, and when it fires.
+    type Case<'a> = (&'a str, &'a str, &'a str, [&'a str; 2], &'a [&'a str]);
+    let table: [Case<'_>; 5] = [
         // In Berlin there is no 02:30 on 2027-03-28.
         (
             "berlin-skips",
