@@ -1,7 +1,7 @@
 //! Metric names and their registry: one const or field each, labels bounded (never a record, an id of a record, or free text).
 //! Handed to whoever counts; nothing here is global.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -41,6 +41,13 @@ pub struct Removal {
     pub kind: &'static str,
 }
 
+/// Labels of planned starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PlannedBy {
+    /// `schedules`: what Temporal's limit is about; `ticks`: syncs that tenants' ticks start.
+    pub by: &'static str,
+}
+
 /// The process's metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -54,6 +61,12 @@ pub struct Metrics {
     pub status_writes: Counter,
     /// Rows and payloads removed by retention and by purges, by kind.
     pub removed: Family<Removal, Counter>,
+    /// Schedules in Temporal that have lost their object.
+    pub schedule_orphans: Gauge,
+    /// Objects with an overdue tick.
+    pub schedules_overdue: Gauge,
+    /// Workflows that are planned to start a second, in the Temporal namespace.
+    pub planned_starts: Family<PlannedBy, Gauge<f64, AtomicU64>>,
     /// 1 while a CRD is missing from the API server.
     pub crd_missing: Gauge,
     /// Activity attempts ended, by result.
@@ -77,6 +90,21 @@ impl Metrics {
             "removed",
             "Rows and payloads removed by retention and purges, by kind",
             self.removed.clone(),
+        );
+        registry.register(
+            "schedule_orphans",
+            "Schedules in Temporal that have lost their object",
+            self.schedule_orphans.clone(),
+        );
+        registry.register(
+            "schedules_overdue",
+            "Schedules of which a tick should have started and did not",
+            self.schedules_overdue.clone(),
+        );
+        registry.register(
+            "planned_starts_per_second",
+            "Workflows that schedules, and ticks of tenants, are planned to start a second in the Temporal namespace",
+            self.planned_starts.clone(),
         );
         registry.register("crd_missing", "Whether a CRD is missing", self.crd_missing.clone());
         registry.register("activities", "Activity attempts ended, by activity and result", self.activities.clone());

@@ -100,6 +100,12 @@ pub struct OperatorSettings {
     /// How long between two full compares of CRs, store and Temporal, in seconds (R27, R29).
     #[arg(long, env = "GTM_RESYNC_SECONDS", default_value_t = 600)]
     pub resync_seconds: u64,
+    /// Seconds that a tick may start late, beyond its spread, before its object says Overdue.
+    #[arg(long, env = "GTM_OVERDUE_SECONDS", default_value_t = 600)]
+    pub overdue_seconds: u64,
+    /// Seconds that a schedule in Temporal whose object is gone stays there, from when this process first saw it so.
+    #[arg(long, env = "GTM_ORPHAN_GRACE_SECONDS", default_value_t = 3_600)]
+    pub orphan_grace_seconds: u64,
     #[command(flatten)]
     #[expect(missing_docs, reason = "the flattened struct documents itself")]
     pub retention: RetentionSettings,

@@ -122,6 +122,8 @@ pub mod reason {
         COUNT_MISMATCH = "CountMismatch",
         /// Not healthy: the sync is at work for more than 30 minutes.
         SYNC_SLOW = "SyncSlow",
+        /// Not healthy: a tick should have started a sync and did not, though Temporal answers: `status.overdueSince`.
+        OVERDUE = "Overdue",
         /// Not healthy: at least one of the tenant's Connectors is not.
         CONNECTORS_FAILING = "ConnectorsFailing",
 

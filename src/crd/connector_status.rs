@@ -32,6 +32,9 @@ pub struct ConnectorStatus {
     /// The own schedule's last tick that started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_time: Option<Time>,
+    /// The tick that should have started by now and did not; none once a sync starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_since: Option<Time>,
     /// The newest run: the one at work, or the last one with its final counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -72,6 +75,7 @@ impl Default for ConnectorStatus {
             counts: None,
             next_run_time: None,
             last_run_time: None,
+            overdue_since: None,
             progress: None,
             last_sync: None,
             last_success_time: None,

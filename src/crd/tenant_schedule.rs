@@ -175,6 +175,9 @@ pub struct TenantScheduleStatus {
     /// The last tick that started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_time: Option<Time>,
+    /// The tick that should have started by now and did not; none once a sync starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_since: Option<Time>,
     /// When a sync of any of the tenant's connectors last completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
@@ -200,6 +203,7 @@ impl Default for TenantScheduleStatus {
             counts: None,
             next_run_time: None,
             last_run_time: None,
+            overdue_since: None,
             last_success_time: None,
             connectors: None,
             last_handled: None,

@@ -7,14 +7,18 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::{
     back_off::BackOff,
     connector::{Vault, check},
     dependencies::Dependencies,
+    error::Dependency,
     events::Announcer,
     fleet::Fleet,
     live_world::{LiveWorld, TemporalSlot},
     names::Installation,
+    schedule_overdue::Punctuality,
     world::ObjectKey,
 };
 use crate::{
@@ -45,6 +49,10 @@ pub struct Context {
     pub resync: Duration,
     /// How long a deleted Connector's rows wait for their purge.
     pub purge_grace: Duration,
+    /// How late a tick may start, beyond its spread.
+    pub overdue_margin: Duration,
+    /// Seconds that a schedule without its object stays in Temporal.
+    pub orphan_grace: Duration,
     /// Whether the outside answers.
     pub dependencies: Dependencies,
     /// Where loops say that they go round.
@@ -59,6 +67,14 @@ pub struct Context {
     pub memory: Memory,
 }
 
+impl Context {
+    /// How late a tick may be, as of now.
+    #[must_use]
+    pub fn punctuality(&self) -> Punctuality {
+        Punctuality { margin: self.overdue_margin, since: self.dependencies.answers_since(Dependency::Temporal) }
+    }
+}
+
 /// What is remembered of connectors.
 #[derive(Default)]
 pub struct Memory {
@@ -71,6 +87,7 @@ struct Remembered {
     projected: HashMap<ConnectorIds, ObjectKey>,
     rows: HashMap<ConnectorIds, ConnectorStatusRow>,
     dirty: HashSet<ConnectorIds>,
+    told: HashMap<ObjectKey, Timestamp>,
 }
 
 impl Memory {
@@ -134,6 +151,26 @@ impl Memory {
         let mut ids: HashSet<_> = running.map(|(ids, _)| ids.clone()).collect();
         ids.extend(inner.dirty.iter().cloned());
         ids.into_iter().collect()
+    }
+
+    /// People were told something of an object: its observed part may follow, once the watch shows what was written.
+    pub fn told(&self, key: &ObjectKey, now: Timestamp) {
+        self.lock().told.insert(key.clone(), now);
+    }
+
+    /// Objects of which people were told something since then; older ones are forgotten.
+    #[must_use]
+    pub fn told_since(&self, since: Timestamp) -> Vec<ObjectKey> {
+        let mut inner = self.lock();
+        inner.told.retain(|_, at| *at >= since);
+        inner.told.keys().cloned().collect()
+    }
+
+    /// What the store holds of this object may be behind.
+    pub fn show(&self, key: &ObjectKey) {
+        let mut inner = self.lock();
+        let ids: Vec<_> = inner.projected.iter().filter(|(_, of)| *of == key).map(|(ids, _)| ids.clone()).collect();
+        inner.dirty.extend(ids);
     }
 
     /// Their status is no longer behind.

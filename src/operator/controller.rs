@@ -215,7 +215,7 @@ async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Con
         Ok(object) => object,
         Err(invalid) => return Ok(unreadable::report(Kind::TenantSchedule, invalid, &context).await),
     };
-    let input = TenantInput::new(object, clock::now(), &context.installation);
+    let input = TenantInput::new(object, clock::now(), context.punctuality(), &context.installation);
     let key = input.key.clone();
     let was_ready = input.status.observed_generation == input.generation
         && status_of(&input.status.conditions, READY) == Some("True");
@@ -251,7 +251,7 @@ async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Conte
         return Ok(Action::requeue(context.resync));
     }
     // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
-    let fleet_size = u32::try_from(context.fleet.connector_count()).unwrap_or(u32::MAX);
+    let fleet_size = u32::try_from(context.fleet.count(Kind::Connector)).unwrap_or(u32::MAX);
     let resync = context.resync.max(Duration::from_secs(u64::from(fleet_size / SWEPT_A_SECOND)));
     let urgency = urgency(input.status.observed_generation == input.generation);
     let step = connector::reconcile::Reconcile::new(input, resync);
@@ -284,6 +284,7 @@ fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> Co
         status: object.status.clone().unwrap_or_default(),
         requested_at: connector::requested_at(object),
         now: clock::now(),
+        punctuality: context.punctuality(),
         installation: context.installation.clone(),
         tenant: tenant.as_ref().map(Into::into),
         vault: context.vault.clone(),
@@ -307,6 +308,9 @@ async fn guarded<T>(key: &ObjectKey, within: Duration, reconcile: impl Future<Ou
 
 /// Tells what happened and when to look again.
 pub(super) fn settle(key: &ObjectKey, outcome: Outcome, context: &Context) -> Action {
+    if !outcome.notes.is_empty() {
+        context.memory.told(key, clock::now());
+    }
     for note in outcome.notes {
         tell(key, note, context);
     }

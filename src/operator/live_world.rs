@@ -74,8 +74,11 @@ impl World for LiveWorld {
             | Request::CreateSchedule(_)
             | Request::UpdateSchedule(_)
             | Request::DeleteSchedule(_)
+            | Request::LeaveSchedule(..)
+            | Request::ListSchedules
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
+            | Request::TenantOf(..)
             | Request::AddFinalizer(_)
             | Request::RemoveFinalizer(_)
             | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
@@ -124,6 +127,11 @@ impl LiveWorld {
                     temporal.delete_schedule(&id).await?;
                     Answer::Done
                 }
+                Request::LeaveSchedule(id, conflict_token) => {
+                    temporal.leave_schedule(&id, &conflict_token).await?;
+                    Answer::Done
+                }
+                Request::ListSchedules => Answer::Schedules(temporal.list_schedules().await?),
                 Request::StartWorkflow(start) => Answer::Started(
                     temporal.start_workflow(start.workflow_type, &start.workflow_id, &start.input, start.reuse).await?,
                 ),
@@ -140,6 +148,7 @@ impl LiveWorld {
     async fn kubernetes(&self, request: Request) -> Reply {
         match request {
             Request::GetSecret { namespace, name } => self.secret(&namespace, &name).await,
+            Request::TenantOf(kind, namespace, name) => self.tenant_of(kind, &namespace, &name).await,
             Request::AddFinalizer(key) => self.finalizer(&key, true).await,
             Request::RemoveFinalizer(key) => self.finalizer(&key, false).await,
             Request::ApplyStatus(key, part) => self.apply_status(&key, part).await,
@@ -159,7 +168,7 @@ impl LiveWorld {
 
     /// Reads the object afresh, so that a stale cache cannot undo another writer's finalizers.
     async fn finalizer(&self, key: &ObjectKey, wanted: bool) -> Reply {
-        let api = self.objects(key);
+        let api = self.objects(key.kind, &key.namespace);
         let found: Option<PartialObjectMeta<DynamicObject>> =
             deadline("get an object", api.get_metadata_opt(&key.name)).await?;
         let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&key.uid)) else {
@@ -190,17 +199,23 @@ impl LiveWorld {
         });
         self.metrics.status_writes.inc();
         let params = PatchParams::apply(part.manager).force();
-        let (api, patch) = (self.objects(key), Patch::Apply(&patch));
+        let (api, patch) = (self.objects(key.kind, &key.namespace), Patch::Apply(&patch));
         deadline("apply status", api.patch_status(&key.name, &params, &patch)).await?;
         Ok(Answer::Done)
     }
 
-    fn objects(&self, key: &ObjectKey) -> Api<DynamicObject> {
-        let resource = match key.kind {
+    async fn tenant_of(&self, kind: Kind, namespace: &str, name: &str) -> Reply {
+        let found = deadline("get an object", self.objects(kind, namespace).get_opt(name)).await?;
+        let tenant = |object: DynamicObject| object.data["spec"]["tenantId"].as_str().unwrap_or_default().to_owned();
+        Ok(Answer::Tenant(found.map(tenant)))
+    }
+
+    fn objects(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        let resource = match kind {
             Kind::TenantSchedule => ApiResource::erase::<TenantSchedule>(&()),
             Kind::Connector => ApiResource::erase::<Connector>(&()),
         };
-        Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! `lease` says who leads and `leadership` whether we still do. Reconcilers are pure steps behind one seam (`world`): `tenant_schedule/` and `connector/` decide, `schedule` and
 //! `schedule_removal` are the parts they share, `live_world` does. `controller` runs them, `run_status` writes what is
-//! observed, `sweep` follows deletions, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
+//! observed, `sweep` follows deletions, `census` looks at all that stands in Temporal, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
 
 pub mod back_off;
+pub mod census;
 pub mod connector;
 pub mod context;
 pub mod controller;
@@ -21,10 +22,13 @@ pub mod live_world;
 pub mod maintenance;
 pub mod names;
 pub mod outcome;
+pub mod planned_starts;
 pub mod purge;
 pub mod retention;
 pub mod run_status;
 pub mod schedule;
+pub mod schedule_orphans;
+pub mod schedule_overdue;
 pub mod schedule_pause;
 pub mod schedule_removal;
 pub mod schedule_shown;
@@ -214,6 +218,8 @@ async fn act(
         installation,
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         purge_grace: Duration::from_secs(settings.retention.purge_grace_seconds),
+        overdue_margin: Duration::from_secs(settings.overdue_seconds),
+        orphan_grace: Duration::from_secs(settings.orphan_grace_seconds),
         dependencies: dependencies.clone(),
         liveness,
         announcer,
@@ -237,6 +243,7 @@ async fn act(
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
     tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
     tasks.spawn(endless(sweep::keep(Arc::clone(&context))));
+    tasks.spawn(endless(census::keep(Arc::clone(&context))));
     tasks.spawn(endless(retention::keep(settings.retention, Arc::clone(&context))));
     tasks.spawn(endless(follow(gone, Arc::clone(&context))));
     for watch in watches {

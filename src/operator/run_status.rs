@@ -94,6 +94,7 @@ impl Shown {
         if full {
             self.begin_compare(context, now);
         }
+        self.follow(context, now);
         if self.read(context).await {
             self.show_connectors(context, now).await;
             self.show_tenants(context, now).await;
@@ -109,6 +110,18 @@ impl Shown {
         let tenants: HashSet<_> = context.fleet.tenants().iter().filter_map(|object| object.uid()).collect();
         self.pace.forget_all_but(|key| live.contains(&key.uid) || tenants.contains(&key.uid));
         self.written.retain(|key, _| live.contains(&key.uid) || tenants.contains(&key.uid));
+    }
+
+    /// What a reconciler told people shows in the observed part, too: pauses by failure, overdue ticks.
+    fn follow(&mut self, context: &Context, now: Timestamp) {
+        for key in context.memory.told_since(now - ECHO) {
+            let tenant = context.fleet.tenant_of(key.kind, &key.namespace, &key.name);
+            match (key.kind, tenant.and_then(|tenant| tenant.parse().ok())) {
+                (Kind::TenantSchedule, Some(tenant)) => drop(self.tenants.insert((key.namespace, tenant))),
+                (Kind::Connector, _) => context.memory.show(&key),
+                (Kind::TenantSchedule, None) => {}
+            }
+        }
     }
 
     /// One incremental query; `false` when the store is away, and statuses keep their last value (R28).

@@ -31,6 +31,7 @@ pub const TENANT_CONTROL: Ownership = Ownership {
         "counts",
         "nextRunTime",
         "lastRunTime",
+        "overdueSince",
         "lastHandled",
     ],
     conditions: &[READY, SYNCED, RECONCILING, STALLED],
@@ -44,7 +45,16 @@ pub const TENANT_OBSERVED: Ownership = Ownership {
 /// The reconciler of Connector.
 pub const CONNECTOR_CONTROL: Ownership = Ownership {
     manager: "gtmclarity-operator/connector",
-    fields: &["observedGeneration", "schedule", "pause", "counts", "nextRunTime", "lastRunTime", "lastHandled"],
+    fields: &[
+        "observedGeneration",
+        "schedule",
+        "pause",
+        "counts",
+        "nextRunTime",
+        "lastRunTime",
+        "overdueSince",
+        "lastHandled",
+    ],
     conditions: &[READY, SYNCED, RECONCILING, STALLED],
 };
 /// What is observed of a connector's connection and runs.
@@ -124,6 +134,12 @@ impl Wish {
     #[must_use]
     pub fn no(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { condition, status: "False", reason, message: message.into() }
+    }
+
+    /// Whether it says no.
+    #[must_use]
+    pub fn is_no(&self) -> bool {
+        self.status == "False"
     }
 
     /// `status: "Unknown"`.

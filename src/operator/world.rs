@@ -12,7 +12,7 @@ use crate::{
     temporal::{
         StartOutcome,
         client::IdReuse,
-        schedules::{ScheduleUpdate, SeenSchedule, WantedSchedule},
+        schedules::{ListedSchedule, ScheduleUpdate, SeenSchedule, WantedSchedule},
     },
 };
 
@@ -76,6 +76,10 @@ pub enum Request {
     UpdateSchedule(Box<ScheduleUpdate>),
     /// `Temporal::delete_schedule` → `Done`.
     DeleteSchedule(String),
+    /// `Temporal::leave_schedule` with a conflict token → `Done`.
+    LeaveSchedule(String, Vec<u8>),
+    /// `Temporal::list_schedules` → `Schedules`.
+    ListSchedules,
     /// `Temporal::start_workflow` → `Started`.
     StartWorkflow(StartWorkflow),
     /// GET of one Secret by name → `Secret`.
@@ -85,6 +89,8 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// GET of an object of this kind, namespace and name, whatever its uid → `Tenant`.
+    TenantOf(Kind, String, String),
     /// Adds our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     AddFinalizer(ObjectKey),
     /// Removes our finalizer → `Done`; `Done` too if the object (by uid) is gone.
@@ -128,6 +134,10 @@ pub enum Answer {
     Connector(Box<ConnectorAnswer>),
     /// To `DescribeSchedule`.
     Schedule(Option<Box<SeenSchedule>>),
+    /// To `ListSchedules`.
+    Schedules(Vec<ListedSchedule>),
+    /// To `TenantOf`: its `spec.tenantId`, empty if it cannot be read; `None` = there is no such object.
+    Tenant(Option<String>),
     /// To `CreateSchedule` and `StartWorkflow`.
     Started(StartOutcome),
     /// To `GetSecret`: its text values; `None` = there is no such Secret.

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     model::config::SecretFields,
     store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, Verb},
-    temporal::{self, StartOutcome, schedules::SeenSchedule},
+    temporal::{
+        self, StartOutcome,
+        schedules::{ListedSchedule, SeenSchedule},
+    },
 };
 
 /// What happens to the n-th call.
@@ -33,6 +36,9 @@ pub(super) struct State {
     pub(super) claims: HashMap<String, Owner>,
     pub(super) connectors: BTreeMap<String, ConnectorProjection>,
     pub(super) handled: BTreeMap<Verb, HandledToken>,
+    /// Tenants of the objects that the API server has.
+    pub(super) objects: BTreeMap<(Kind, String, String), String>,
+    pub(super) removed_tenants: Vec<String>,
     pub(super) secrets: HashMap<String, SecretFields>,
     pub(super) workflows: Vec<String>,
     pub(super) started: Vec<StartWorkflow>,
@@ -92,6 +98,7 @@ fn outage(request: &Request) -> Error {
         | Request::PutConnector(_)
         | Request::RemoveConnector(..) => Error::Store(store::Error::Unavailable { attempted: "answer", code }),
         Request::GetSecret { .. }
+        | Request::TenantOf(..)
         | Request::AddFinalizer(_)
         | Request::RemoveFinalizer(_)
         | Request::ApplyStatus(..) => Error::deadline("answer"),
@@ -113,7 +120,10 @@ impl State {
                 self.connectors.retain(|id, projected| id != connector.as_str() || projected.uid != uid);
                 Answer::Done
             }
-            Request::RemoveTenant(..) => Answer::Done,
+            Request::RemoveTenant(tenant, _) => {
+                self.removed_tenants.push(tenant.to_string());
+                Answer::Done
+            }
             Request::DescribeSchedule(id) => Answer::Schedule(self.schedules.get(&id).cloned().map(Box::new)),
             Request::CreateSchedule(wanted) => {
                 self.schedules.entry(wanted.id.clone()).or_insert_with(|| seen(&wanted));
@@ -131,6 +141,23 @@ impl State {
             Request::DeleteSchedule(id) => {
                 self.schedules.remove(&id);
                 Answer::Done
+            }
+            Request::LeaveSchedule(id, _) => {
+                if let Some(schedule) = self.schedules.get_mut(&id) {
+                    schedule.left = true;
+                }
+                Answer::Done
+            }
+            Request::ListSchedules => {
+                let listed = |(id, seen): (&String, &SeenSchedule)| ListedSchedule {
+                    id: id.clone(),
+                    owner: seen.owner.clone(),
+                    upcoming: seen.next_run.into_iter().collect(),
+                };
+                Answer::Schedules(self.schedules.iter().map(listed).collect())
+            }
+            Request::TenantOf(kind, namespace, name) => {
+                Answer::Tenant(self.objects.get(&(kind, namespace, name)).cloned())
             }
             Request::StartWorkflow(start) => {
                 let known = self.workflows.contains(&start.workflow_id);

@@ -19,6 +19,7 @@ use kube::Resource as _;
 
 use super::{
     names::Installation,
+    schedule_overdue::Punctuality,
     schedule_terms::Terms,
     world::{Kind, ObjectKey},
 };
@@ -43,6 +44,8 @@ pub struct Input {
     pub requested_at: Option<String>,
     /// The time of this reconcile.
     pub now: Timestamp,
+    /// How late a tick may be.
+    pub punctuality: Punctuality,
     /// Who we are.
     pub installation: Installation,
     /// Its TenantSchedule, of the same namespace.

@@ -12,6 +12,7 @@ use crate::{
     },
     operator::{
         outcome::Note,
+        schedule_shown,
         status_part::{CONNECTOR_OBSERVED, Wish, status_of, time},
     },
     store::{self, ConnectorStatusRow, RunOutcome, RunRow},
@@ -48,7 +49,10 @@ pub fn status(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestam
     status.position = Some(row.position);
     status.dead_letters = Some(DeadLetters { count: row.dead_letters });
     status.findings = findings(&row.findings);
-    let wishes = [Some(connected(row)), healthy(row, current, now), Some(syncing(running))];
+    let overdue = schedule_shown::overdue(current.overdue_since.as_ref());
+    // A run that failed is the nearer trouble.
+    let healthy = healthy(row, current, now).map(|wish| if wish.is_no() { wish } else { overdue.unwrap_or(wish) });
+    let wishes = [Some(connected(row)), healthy, Some(syncing(running))];
     status.conditions =
         CONNECTOR_OBSERVED.conditions(&current.conditions, wishes.into_iter().flatten().collect(), None, now);
     status
@@ -393,6 +397,18 @@ mod tests {
         };
         working.last_run.as_mut().expect("run").parked = Some(parked);
         assert_eq!(verdict(&working, "2026-11-23T01:31:00Z").1, reason::NO_SYNC_YET);
+    }
+
+    #[test]
+    fn a_connector_of_which_a_tick_is_overdue_is_not_healthy_unless_its_last_run_failed() {
+        let now = at("2026-11-23T01:06:00Z");
+        let overdue = ConnectorStatus { overdue_since: Some(time(now)), ..ConnectorStatus::default() };
+        for (outcome, expected) in [(RunOutcome::Complete, "Overdue"), (RunOutcome::Failed, "LastSyncFailed")] {
+            let row = ConnectorStatusRow { last_run: Some(run(Some(outcome))), ..row() };
+            let conditions = status(&row, &overdue, now).conditions;
+            let healthy = conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
+            assert_eq!((healthy.status.as_str(), healthy.reason.as_str()), ("False", expected));
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use kube::Resource as _;
 
 use super::{
     names::Installation,
+    schedule_overdue::Punctuality,
     world::{Kind, ObjectKey},
 };
 use crate::crd::{
@@ -42,6 +43,8 @@ pub struct Input {
     pub deleting: bool,
     /// The time of this reconcile.
     pub now: Timestamp,
+    /// How late a tick may be.
+    pub punctuality: Punctuality,
     /// Who we are.
     pub installation: Installation,
 }
@@ -49,7 +52,7 @@ pub struct Input {
 impl Input {
     /// From the watch cache.
     #[must_use]
-    pub fn new(object: &TenantSchedule, now: Timestamp, installation: &Installation) -> Self {
+    pub fn new(object: &TenantSchedule, now: Timestamp, punctuality: Punctuality, installation: &Installation) -> Self {
         let meta = object.meta();
         let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name)).cloned();
         let finalizers = meta.finalizers.as_deref().unwrap_or_default();
@@ -68,6 +71,7 @@ impl Input {
             has_finalizer: finalizers.iter().any(|finalizer| finalizer == SCHEDULE_FINALIZER),
             deleting: meta.deletion_timestamp.is_some(),
             now,
+            punctuality,
             installation: installation.clone(),
         }
     }

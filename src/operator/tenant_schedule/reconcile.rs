@@ -88,7 +88,10 @@ impl Reconcile {
             }
             Progress::Finished(Ok(ensured)) => {
                 let before = status::shown(&self.input.status);
-                let shown = Shown::of(&ensured, &before, self.input.now);
+                let Input { now, punctuality, .. } = self.input;
+                let shown = Shown::of(&ensured, &before, now, punctuality);
+                let again = schedule_shown::look_again(&ensured, &shown, now, punctuality, self.resync);
+                self.outcome.again = Again::After(again);
                 let conditions = &self.input.status.conditions;
                 self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
                 self.ensured = Some(ensured);
@@ -132,9 +135,6 @@ impl Reconcile {
 
     fn applied(&mut self) -> Option<Request> {
         let ensured = self.ensured.as_ref()?;
-        if self.outcome.failed.is_none() {
-            self.outcome.again = Again::After(schedule_shown::look_again(ensured, self.input.now, self.resync));
-        }
         let status = status::applied(&self.input, &self.handled, ensured);
         self.write(&status)
     }

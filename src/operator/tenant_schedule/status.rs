@@ -42,7 +42,7 @@ fn trigger(input: &Input) -> Option<String> {
 /// The schedule stands.
 #[must_use]
 pub fn applied(input: &Input, handled: &HandledTenantTokens, ensured: &Ensured) -> TenantScheduleStatus {
-    let shown = Shown::of(ensured, &shown(&input.status), input.now);
+    let shown = Shown::of(ensured, &shown(&input.status), input.now, input.punctuality);
     let mut wishes = ready(input, ensured, &shown);
     wishes.push(schedule_shown::synced(ensured));
     let status = TenantScheduleStatus {
@@ -52,6 +52,7 @@ pub fn applied(input: &Input, handled: &HandledTenantTokens, ensured: &Ensured) 
         counts: shown.counts,
         next_run_time: shown.next_run_time,
         last_run_time: shown.last_run_time,
+        overdue_since: shown.overdue_since,
         ..observed(input, handled)
     };
     with_conditions(input, status, wishes)
@@ -65,6 +66,7 @@ pub fn shown(status: &TenantScheduleStatus) -> Shown {
         counts: status.counts,
         next_run_time: status.next_run_time.clone(),
         last_run_time: status.last_run_time.clone(),
+        overdue_since: status.overdue_since.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     operator::{
         names::Installation,
         outcome::{Again, Outcome},
+        schedule_overdue::Punctuality,
         world::Kind,
         world_fake::{FakeWorld, every_fault, key, run},
     },
@@ -35,6 +36,7 @@ fn input(world: &FakeWorld, spec: serde_json::Value) -> Input {
         has_finalizer: state.finalizer,
         deleting: false,
         now: now(),
+        punctuality: Punctuality::default(),
         installation: Installation::new("installation".to_owned(), None),
     }
 }
@@ -252,6 +254,63 @@ fn a_blocked_deletion_says_so_once_and_force_delete_ends_it() {
     let forced = Input { force_delete: true, ..input(&world, spec()) };
     run(&world, Remove::new(forced));
     assert_eq!(world.calls(), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn a_schedule_left_on_purpose_carries_a_mark_before_its_object_goes_and_loses_it_when_the_object_is_back() {
+    let orphan = || json!({"tenantId": "acme", "deletionPolicy": "Orphan"});
+    let undisturbed = FakeWorld::default();
+    reconcile(&undisturbed, orphan());
+    undisturbed.fail(None);
+    let outcome = run(&undisturbed, Remove::new(input(&undisturbed, orphan())));
+    let calls = undisturbed.calls();
+    assert_eq!(calls, ["DescribeSchedule", "LeaveSchedule", "DescribeSchedule", "RemoveFinalizer"]);
+    assert_eq!(reasons(&outcome), ["ScheduleLeft"]);
+    for fault in every_fault(calls.len()) {
+        let world = FakeWorld::default();
+        reconcile(&world, orphan());
+        world.fail(Some(fault));
+        run(&world, Remove::new(input(&world, orphan())));
+        let released = !world.state().finalizer;
+        assert!(!released || world.state().schedules.values().all(|seen| seen.left), "the mark goes first ({fault:?})");
+        world.fail(None);
+        run(&world, Remove::new(input(&world, orphan())));
+        assert!(world.state().schedules.values().all(|seen| seen.left), "{fault:?}");
+        assert!(!world.state().finalizer, "{fault:?}");
+        reconcile(&world, orphan());
+        assert!(world.state().schedules.values().all(|seen| !seen.left), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_schedule_of_somebody_else_is_not_marked_as_left() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    by_hand(&world, |seen| seen.owner = None);
+    let orphan = json!({"tenantId": "acme", "deletionPolicy": "Orphan"});
+    run(&world, Remove::new(input(&world, orphan)));
+    assert!(world.state().schedules.values().all(|seen| !seen.left) && !world.state().finalizer);
+}
+
+#[test]
+fn an_overdue_tick_is_told_once_and_over_when_a_run_starts() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    assert_eq!(shown(&world).next_run_time.map(|next| next.0.to_string()).as_deref(), Some("2026-11-23T04:00:00Z"));
+    let at = |text: &str| -> Timestamp { text.parse().expect("timestamp") };
+    let look = |now: &str| {
+        by_hand(&world, |seen| seen.next_run = Some("2026-11-23T08:00:00Z".parse().expect("timestamp")));
+        let input = Input { now: at(now), ..input(&world, spec()) };
+        run(&world, Reconcile::new(input, RESYNC))
+    };
+    let early = look("2026-11-23T04:00:05Z");
+    assert_eq!((reasons(&early), early.again), (vec![], Again::After(RESYNC)), "it may be in a queue");
+    assert_eq!(reasons(&look("2026-11-23T04:16:00Z")), ["RunOverdue"]);
+    assert_eq!(shown(&world).overdue_since.map(|tick| tick.0), Some(at("2026-11-23T04:00:00Z")));
+    assert_eq!(reasons(&look("2026-11-23T04:30:00Z")), [""; 0]);
+    by_hand(&world, |seen| seen.last_run = Some("2026-11-23T04:31:00Z".parse().expect("timestamp")));
+    assert_eq!(reasons(&look("2026-11-23T04:32:00Z")), [""; 0]);
+    assert_eq!(shown(&world).overdue_since, None);
 }
 
 #[test]

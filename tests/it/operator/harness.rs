@@ -102,6 +102,8 @@ impl Installation {
             temporal_requests_per_second: 200,
             temporal_request_burst: 400,
             resync_seconds: 600,
+            overdue_seconds: 600,
+            orphan_grace_seconds: 3_600,
             retention: RetentionSettings {
                 runs_days: 90,
                 dead_letter_payloads_days: 30,
