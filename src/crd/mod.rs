@@ -33,7 +33,7 @@ pub use schedule_policies::{
     ConflictPolicy, DriftPolicy, MaintenanceWindow, PausePolicy, PauseStatus, PausedBy, ScheduleCounts,
 };
 pub use tenant_schedule::{
-    ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
+    BackfillRequest, ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
     TenantScheduleSpec, TenantScheduleStatus,
 };
 

@@ -190,6 +190,21 @@ pub(super) fn window() -> [Rule; 1] {
     )]
 }
 
+/// A time range that is one, and not so long that its ticks fill the server's buffer by mistake.
+pub(super) fn backfill() -> [Rule; 2] {
+    let both = format!("self.from.matches(r'{MOMENT}') && self.to.matches(r'{MOMENT}')");
+    [
+        rule(
+            format!("!({both}) || timestamp(self.from) < timestamp(self.to)"),
+            "backfill.from must be before backfill.to",
+        ),
+        rule(
+            format!("!({both}) || timestamp(self.to) - timestamp(self.from) <= duration('744h')"),
+            "a backfill makes up for at most 31 days; a time range of data is read again by a Connector's requests.resync",
+        ),
+    ]
+}
+
 /// A schedule's life, if both ends are set.
 pub(super) fn life() -> [Rule; 1] {
     let written = |name: &str| format!("self.{name}.matches(r'{MOMENT}')");

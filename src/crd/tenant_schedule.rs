@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConflictPolicy, DataPolicy, DriftPolicy, DurationText, MaintenanceWindow, PausePolicy, PauseStatus, Request,
+    ConflictPolicy, DataPolicy, DriftPolicy, DurationText, Handled, MaintenanceWindow, PausePolicy, PauseStatus, Request,
     ScheduleCounts, ScheduleStatus, not_observed, rules,
 };
 use crate::ids::TenantId;
@@ -148,6 +148,28 @@ pub struct TenantRequests {
     /// Run the schedule's action now, suspended or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Request>,
+    /// Run the ticks of a time range that has passed, now: those that an outage longer than `catchUpWindow`, or a pause, left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::backfill()))]
+    pub backfill: Option<BackfillRequest>,
+}
+
+/// A wish to make up for ticks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillRequest {
+    /// Any text that was not used before, e.g. a date or a commit.
+    #[schemars(with = "rules::Token")]
+    pub token: String,
+    /// Ticks at this time or later, spread included …
+    #[schemars(with = "rules::Moment")]
+    pub from: Timestamp,
+    /// … and before this one, at most 31 days after and not in the future, e.g. 2026-11-23T00:00:00Z.
+    #[schemars(with = "rules::Moment")]
+    pub to: Timestamp,
+    /// What happens to one of these ticks while another still runs; as `spec.overlapPolicy` where it is not set. With Skip one sync stands for all of them, with BufferAll each has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_policy: Option<OverlapPolicy>,
 }
 
 /// What the operator found and did; written by the operator only.
@@ -233,6 +255,9 @@ pub struct HandledTenantTokens {
     /// Of `spec.requests.trigger`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<String>,
+    /// Of `spec.requests.backfill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<Handled>,
     /// Of the annotation `sync.gtmclarity.io/requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<String>,

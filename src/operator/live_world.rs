@@ -68,6 +68,7 @@ impl World for LiveWorld {
             Request::PutTenant(_)
             | Request::RemoveTenant(..)
             | Request::TenantClaim(_)
+            | Request::RecordTenantTokens(..)
             | Request::PutConnector(_)
             | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
             Request::DescribeSchedule(_)
@@ -75,6 +76,7 @@ impl World for LiveWorld {
             | Request::UpdateSchedule(_)
             | Request::DeleteSchedule(_)
             | Request::LeaveSchedule(..)
+            | Request::BackfillSchedule(_)
             | Request::ListSchedules
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
@@ -96,6 +98,9 @@ impl LiveWorld {
                 Request::PutTenant(tenant) => Answer::Claim(store.put_tenant(&tenant).await?),
                 Request::TenantClaim(tenant) => Answer::Claimant(store.tenant_claim(&tenant).await?),
                 Request::PutConnector(connector) => Answer::Connector(Box::new(store.put_connector(&connector).await?)),
+                Request::RecordTenantTokens(tenant, uid, tokens) => {
+                    Answer::Recorded(store.record_tenant_tokens(&tenant, &uid, &tokens).await?)
+                }
                 Request::RemoveTenant(tenant, owner) => {
                     store.remove_tenant(&tenant, &owner).await?;
                     Answer::Done
@@ -129,6 +134,10 @@ impl LiveWorld {
                 }
                 Request::LeaveSchedule(id, conflict_token) => {
                     temporal.leave_schedule(&id, &conflict_token).await?;
+                    Answer::Done
+                }
+                Request::BackfillSchedule(backfill) => {
+                    temporal.backfill_schedule(&backfill).await?;
                     Answer::Done
                 }
                 Request::ListSchedules => Answer::Schedules(temporal.list_schedules().await?),

@@ -1,18 +1,21 @@
 //! The seam of every reconciler (R36): a pure `Step` asks, a `World` answers, `drive` carries between them.
 //! One enumerator can therefore lose, delay, repeat or falsify any answer of any reconciler. Holds no reconciler.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::error::Error;
 use crate::{
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
-    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection},
+    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection, TenantVerb},
     temporal::{
         StartOutcome,
         client::IdReuse,
-        schedules::{ListedSchedule, ScheduleUpdate, SeenSchedule, WantedSchedule},
+        schedules::{Backfill, ListedSchedule, ScheduleUpdate, SeenSchedule, WantedSchedule},
     },
 };
 
@@ -64,6 +67,8 @@ pub enum Request {
     RemoveTenant(TenantId, Owner),
     /// `Store::tenant_claim` → `Claimant`.
     TenantClaim(TenantId),
+    /// `Store::record_tenant_tokens`, by the life with this uid → `Recorded`.
+    RecordTenantTokens(TenantId, String, BTreeMap<TenantVerb, String>),
     /// `Store::put_connector` → `Connector`.
     PutConnector(Box<ConnectorProjection>),
     /// `Store::remove_connector`, of the life with this uid → `Done`.
@@ -78,6 +83,8 @@ pub enum Request {
     DeleteSchedule(String),
     /// `Temporal::leave_schedule` with a conflict token → `Done`.
     LeaveSchedule(String, Vec<u8>),
+    /// `Temporal::backfill_schedule` → `Done`.
+    BackfillSchedule(Box<Backfill>),
     /// `Temporal::list_schedules` → `Schedules`.
     ListSchedules,
     /// `Temporal::start_workflow` → `Started`.
@@ -132,6 +139,8 @@ pub enum Answer {
     Claimant(Option<Owner>),
     /// To `PutConnector`.
     Connector(Box<ConnectorAnswer>),
+    /// To `RecordTenantTokens`.
+    Recorded(BTreeMap<TenantVerb, Timestamp>),
     /// To `DescribeSchedule`.
     Schedule(Option<Box<SeenSchedule>>),
     /// To `ListSchedules`.

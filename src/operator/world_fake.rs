@@ -14,11 +14,8 @@ use super::{
 };
 use crate::{
     model::config::SecretFields,
-    store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, Verb},
-    temporal::{
-        self, StartOutcome,
-        schedules::{ListedSchedule, SeenSchedule},
-    },
+    store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, TenantVerb, Verb},
+    temporal::{self, StartOutcome, schedules::{Backfill, ListedSchedule, RecentRun, SeenSchedule}},
 };
 
 /// What happens to the n-th call.
@@ -40,6 +37,9 @@ pub(super) struct State {
     pub(super) objects: BTreeMap<(Kind, String, String), String>,
     pub(super) removed_tenants: Vec<String>,
     pub(super) secrets: HashMap<String, SecretFields>,
+    /// The last token of each verb, and who recorded it.
+    pub(super) tenant_tokens: BTreeMap<TenantVerb, (String, String)>,
+    pub(super) backfills: Vec<Backfill>,
     pub(super) workflows: Vec<String>,
     pub(super) started: Vec<StartWorkflow>,
     pub(super) finalizer: bool,
@@ -95,6 +95,7 @@ fn outage(request: &Request) -> Error {
         Request::PutTenant(_)
         | Request::RemoveTenant(..)
         | Request::TenantClaim(_)
+        | Request::RecordTenantTokens(..)
         | Request::PutConnector(_)
         | Request::RemoveConnector(..) => Error::Store(store::Error::Unavailable { attempted: "answer", code }),
         Request::GetSecret { .. }
@@ -119,6 +120,18 @@ impl State {
             Request::RemoveConnector(_, connector, uid) => {
                 self.connectors.retain(|id, projected| id != connector.as_str() || projected.uid != uid);
                 Answer::Done
+            }
+            Request::RecordTenantTokens(_, uid, tokens) => {
+                let at = "2026-11-23T00:59:00Z".parse().expect("timestamp");
+                let mut recorded = BTreeMap::new();
+                for (verb, token) in tokens {
+                    let last = self.tenant_tokens.entry(verb).or_default();
+                    if last.0 != token {
+                        *last = (token, uid.clone());
+                    }
+                    recorded.extend((last.1 == uid && !uid.is_empty()).then_some((verb, at)));
+                }
+                Answer::Recorded(recorded)
             }
             Request::RemoveTenant(tenant, _) => {
                 self.removed_tenants.push(tenant.to_string());
@@ -146,6 +159,15 @@ impl State {
                 if let Some(schedule) = self.schedules.get_mut(&id) {
                     schedule.left = true;
                 }
+                Answer::Done
+            }
+            // The worst of servers: it forgets at once which requests it had.
+            Request::BackfillSchedule(backfill) => {
+                if let Some(schedule) = self.schedules.get_mut(&backfill.schedule_id) {
+                    let started = "2026-11-23T01:00:00Z".parse().expect("timestamp");
+                    schedule.recent.push(RecentRun { tick: backfill.from, started });
+                }
+                self.backfills.push(*backfill);
                 Answer::Done
             }
             Request::ListSchedules => {

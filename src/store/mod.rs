@@ -26,7 +26,7 @@ mod tally;
 pub mod types;
 mod wish_outcome;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -86,6 +86,20 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// Who holds a tenant's claim, removed or not.
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error>;
+
+    /// Records tokens of a tenant, before what they ask for is done in Temporal (R8), where they differ from the last
+    /// recorded ones of their verbs. Answers those that the life `uid` of the object recorded, with the time: they are
+    /// done, or to be done under a name made of the token. Tokens of a former life are nobody's to do any more; so are those
+    /// recorded under an empty `uid`, at first sight.
+    ///
+    /// # Idempotency
+    /// By token: a repeated call answers the same.
+    async fn record_tenant_tokens(
+        &self,
+        tenant: &TenantId,
+        uid: &str,
+        tokens: &BTreeMap<TenantVerb, String>,
+    ) -> Result<BTreeMap<TenantVerb, Timestamp>, Error>;
 
     /// Writes a connector's projection, its base credential and the handling of its tokens as one revision in one
     /// transaction (R29). The base credential is rewritten only when `digest` differs from the stored one, which drops

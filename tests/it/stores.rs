@@ -254,6 +254,7 @@ conformance! {
     wishes {
         wishes_present_at_first_sight_are_recorded_without_effect
         a_resync_is_done_once_by_its_reread_or_by_a_full_load_that_began_after_it
+        a_tenants_token_is_recorded_once_and_by_one_life_of_its_object
         a_confirmed_sweep_allows_what_was_refused_until_it_is_done
         a_confirmation_outlives_a_load_in_which_its_stream_failed
         a_confirmation_while_a_load_is_at_work_is_not_lost_with_that_loads_end

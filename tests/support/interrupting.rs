@@ -287,6 +287,7 @@ every_method! { STORE_METHODS of Store:
     Operators(Nobodys) put_tenant(tenant: &TenantProjection) -> ClaimOutcome;
     Operators(Nobodys) remove_tenant(tenant: &TenantId, owner: &Owner) -> ();
     Operators(Nobodys) tenant_claim(tenant: &TenantId) -> Option<Owner>;
+    Operators(Nobodys) record_tenant_tokens(tenant: &TenantId, uid: &str, tokens: &BTreeMap<TenantVerb, String>) -> BTreeMap<TenantVerb, Timestamp>;
     Operators(Nobodys) put_connector(connector: &ConnectorProjection) -> ConnectorAnswer;
     Operators(Nobodys) remove_connector(tenant: &TenantId, connector: &ConnectorId, uid: &str) -> ();
     Operators(Nobodys) projected_connectors(cluster_id: &str) -> Vec<ProjectedConnector>;

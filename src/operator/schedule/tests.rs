@@ -51,6 +51,7 @@ pub(in crate::operator) fn seen(wanted: &WantedSchedule) -> SeenSchedule {
         state: ScheduleState { paused: wanted.suspended.is_some(), note, ..ScheduleState::default() },
         next_run: Some("2026-11-23T04:00:00Z".parse().expect("timestamp")),
         last_run: None,
+        recent: Vec::new(),
         running: Vec::new(),
         missed_catch_up: 0,
         overlap_skipped: 0,

@@ -8,6 +8,7 @@ pub mod remove;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 
 use jiff::Timestamp;
 use kube::Resource as _;

@@ -1,10 +1,20 @@
 //! The step that applies a TenantSchedule: finalizer, claim, schedule, tokens, status. Pure (R36).
 
-use std::{mem, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    time::Duration,
+};
 
-use super::{Input, build, status};
+use jiff::Timestamp;
+
+use super::{
+    Input, build, status,
+    tokens::{self, Verdict},
+};
 use crate::{
     crd::{HandledTenantTokens, TenantScheduleStatus, conditions::reason},
+    error_class::Class,
     operator::{
         error::Error,
         maintenance,
@@ -15,7 +25,8 @@ use crate::{
         status_part::TENANT_CONTROL,
         world::{Answer, Reply, Request, Step},
     },
-    store::{ClaimOutcome, Owner},
+    store::{ClaimOutcome, Owner, TenantVerb},
+    temporal::StartOutcome,
 };
 
 /// Rest after a refusal, which only an edit or an admin mends: the edit triggers, this catches the admin.
@@ -27,7 +38,8 @@ pub struct Reconcile {
     input: Input,
     resync: Duration,
     handled: HandledTenantTokens,
-    fresh: HandledTenantTokens,
+    /// Tokens that are recorded and still to be judged.
+    recorded: VecDeque<Recorded>,
     ensured: Option<Box<Ensured>>,
     phase: Phase,
     outcome: Outcome,
@@ -39,19 +51,27 @@ enum Phase {
     Finalizer,
     Claiming,
     Ensuring(Box<EnsureSchedule>),
-    Triggering,
+    Recording,
+    CarryingOut(Recorded),
     Status,
     End,
+}
+
+/// A token, and when this life of the object recorded it.
+#[derive(Debug)]
+struct Recorded {
+    verb: TenantVerb,
+    token: String,
+    at: Option<Timestamp>,
 }
 
 impl Reconcile {
     /// For an object that is not being deleted; settled objects are looked at every `resync`.
     #[must_use]
     pub fn new(input: Input, resync: Duration) -> Self {
-        let handled = status::handled_before(&input);
-        let fresh = status::fresh_tokens(&input, &handled);
-        let outcome = Outcome::settled(resync);
-        Self { input, resync, handled, fresh, ensured: None, phase: Phase::Begin, outcome }
+        let handled = tokens::handled_before(&input);
+        let (recorded, outcome) = (VecDeque::new(), Outcome::settled(resync));
+        Self { input, resync, handled, recorded, ensured: None, phase: Phase::Begin, outcome }
     }
 
     fn claim(&mut self) -> Option<Request> {
@@ -95,7 +115,7 @@ impl Reconcile {
                 let conditions = &self.input.status.conditions;
                 self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
                 self.ensured = Some(ensured);
-                self.trigger()
+                self.record()
             }
             Progress::Finished(Err(Problem::Foreign)) => {
                 let id = build::schedule(&self.input).id;
@@ -112,25 +132,70 @@ impl Reconcile {
         }
     }
 
-    fn trigger(&mut self) -> Option<Request> {
-        let token = self.fresh.trigger.as_ref().or(self.fresh.requested_at.as_ref());
-        match token {
-            Some(token) => {
-                self.phase = Phase::Triggering;
-                Some(build::tick_by_token(&self.input, token))
+    fn record(&mut self) -> Option<Request> {
+        let tokens = tokens::to_record(&self.input);
+        if tokens.is_empty() {
+            return self.applied();
+        }
+        self.phase = Phase::Recording;
+        let recorder = tokens::recorder(&self.input);
+        Some(Request::RecordTenantTokens(self.input.spec.tenant_id.clone(), recorder, tokens))
+    }
+
+    fn recorded(&mut self, times: &BTreeMap<TenantVerb, Timestamp>) -> Option<Request> {
+        let tokens = tokens::to_record(&self.input).into_iter();
+        self.recorded = tokens.map(|(verb, token)| Recorded { verb, token, at: times.get(&verb).copied() }).collect();
+        self.carry_out()
+    }
+
+    fn carry_out(&mut self) -> Option<Request> {
+        let Some(next) = self.recorded.pop_front() else { return self.applied() };
+        let seen = self.ensured.as_ref().and_then(|ensured| ensured.seen.as_ref());
+        match tokens::judge(&self.input, next.verb, &next.token, next.at, seen) {
+            Verdict::CarryOut(request) => {
+                self.phase = Phase::CarryingOut(next);
+                Some(request)
             }
-            None => self.applied(),
+            Verdict::Done => {
+                tokens::mirror(&mut self.handled, next.verb, next.token, next.at, None);
+                self.carry_out()
+            }
+            Verdict::Refused(why) => self.refuse_token(next, why),
         }
     }
 
-    fn triggered(&mut self) -> Option<Request> {
-        if let Some(token) = self.fresh.trigger.take() {
-            self.handled.trigger = Some(token);
-        } else if let Some(token) = self.fresh.requested_at.take() {
-            self.handled.requested_at = Some(token);
+    fn refuse_token(&mut self, refused: Recorded, why: &'static str) -> Option<Request> {
+        let message = format!("backfill {} is refused: {why}; ask again with a new token", refused.token);
+        self.outcome.notes.push(Note::warning("BackfillRefused", "Backfill", message));
+        tokens::mirror(&mut self.handled, refused.verb, refused.token, refused.at, Some(why));
+        self.carry_out()
+    }
+
+    fn carried_out(&mut self, done: Recorded, reply: Reply) -> Option<Request> {
+        match (reply, done.verb) {
+            // It runs already: somebody lost an answer.
+            (Ok(Answer::Started(StartOutcome::AlreadyStarted)), _) => {}
+            (Ok(_), TenantVerb::Backfill) => {
+                let message = format!("backfill {}: its ticks run now", done.token);
+                self.outcome.notes.push(Note::normal("BackfillStarted", "Backfill", message));
+            }
+            (Ok(_), _) => {
+                let message = "started a sync of the tenant's connectors";
+                self.outcome.notes.push(Note::normal("RunTriggered", "Trigger", message));
+            }
+            (Err(error), TenantVerb::Backfill) if error.class() == Class::Invalid => {
+                return self.refuse_token(done, "RefusedByTemporal");
+            }
+            (Err(error), _) => return self.not_carried_out(error),
         }
-        self.outcome.notes.push(Note::normal("RunTriggered", "Trigger", "started a sync of the tenant's connectors"));
-        self.trigger()
+        tokens::mirror(&mut self.handled, done.verb, done.token, done.at, None);
+        self.carry_out()
+    }
+
+    /// The schedule stands; what tokens ask for is tried again.
+    fn not_carried_out(&mut self, error: Error) -> Option<Request> {
+        self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
+        self.applied()
     }
 
     fn applied(&mut self) -> Option<Request> {
@@ -177,11 +242,9 @@ impl Step for Reconcile {
             (Phase::Begin, _) | (Phase::Finalizer, Some(Ok(_))) => self.claim(),
             (Phase::Claiming, Some(Ok(Answer::Claim(outcome)))) => self.claimed(outcome),
             (Phase::Ensuring(machine), reply) => self.ensure(machine, reply),
-            (Phase::Triggering, Some(Ok(_))) => self.triggered(),
-            (Phase::Triggering, Some(Err(error))) => {
-                self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
-                self.applied()
-            }
+            (Phase::Recording, Some(Ok(Answer::Recorded(times)))) => self.recorded(&times),
+            (Phase::Recording, Some(Err(error))) => self.not_carried_out(error),
+            (Phase::CarryingOut(token), Some(reply)) => self.carried_out(token, reply),
             (Phase::Status | Phase::Finalizer, Some(Err(error))) => {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None

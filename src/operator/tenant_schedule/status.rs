@@ -1,9 +1,9 @@
 //! The control-plane part of a TenantSchedule's status, from what was applied. Pure.
 
-use super::Input;
+use super::{Input, tokens};
 use crate::{
     crd::{
-        HandledTenantTokens, NOT_OBSERVED, PausedBy, TenantScheduleStatus,
+        HandledTenantTokens, PausedBy, TenantScheduleStatus,
         conditions::{READY, RECONCILING, STALLED, reason},
     },
     operator::{
@@ -15,29 +15,6 @@ use crate::{
     },
     temporal::schedules::ScheduleState,
 };
-
-/// Tokens that are handled before anything is done: at first sight all that are present (R8).
-#[must_use]
-pub fn handled_before(input: &Input) -> HandledTenantTokens {
-    if input.status.observed_generation == NOT_OBSERVED {
-        HandledTenantTokens { trigger: trigger(input), requested_at: input.requested_at.clone() }
-    } else {
-        input.status.last_handled.clone().unwrap_or_default()
-    }
-}
-
-/// Tokens to be carried out: present and not handled.
-#[must_use]
-pub fn fresh_tokens(input: &Input, handled: &HandledTenantTokens) -> HandledTenantTokens {
-    HandledTenantTokens {
-        trigger: trigger(input).filter(|token| handled.trigger.as_ref() != Some(token)),
-        requested_at: input.requested_at.clone().filter(|token| handled.requested_at.as_ref() != Some(token)),
-    }
-}
-
-fn trigger(input: &Input) -> Option<String> {
-    input.spec.requests.as_ref()?.trigger.as_ref().map(|request| request.token.clone())
-}
 
 /// The schedule stands.
 #[must_use]
@@ -137,7 +114,7 @@ pub fn cleanup_blocked(input: &Input, error: &Error) -> TenantScheduleStatus {
         Wish::no(READY, reason::CLEANUP_BLOCKED, message.clone()),
         Wish::yes(RECONCILING, reason::PROGRESSING_WITH_RETRY, message),
     ];
-    with_conditions(input, observed(input, &handled_before(input)), wishes)
+    with_conditions(input, observed(input, &tokens::handled_before(input)), wishes)
 }
 
 fn observed(input: &Input, handled: &HandledTenantTokens) -> TenantScheduleStatus {

@@ -3,11 +3,12 @@
 use gtm_sync::{
     contract::activities::Lease,
     model::cursor::{Cursor, Load, RefusedSweep, Window},
-    store::{ConnectorProjection, RunEnd, Verb, Wish},
+    store::{ConnectorProjection, RunEnd, TenantVerb, Verb, Wish},
 };
 
 use super::world::{
-    ACCOUNT, CALLS, CONTACTS, World, at, at_end, batch, connector, contact, increment, load, rejected, wishes,
+    ACCOUNT, CALLS, CONTACTS, World, at, at_end, batch, connector, contact, increment, load, rejected, tenant_id,
+    wishes,
 };
 
 fn window() -> Window {
@@ -152,4 +153,19 @@ pub(crate) async fn a_reset_with_an_expected_position_resets_only_there(world: &
     let done = world.wish(Verb::ResetCursor, reset("seen-now", 1)).await;
     assert_eq!(done.fresh_tokens[&Verb::ResetCursor].outcome, None);
     assert!(world.record().await.cursor.streams.is_empty());
+}
+
+pub(crate) async fn a_tenants_token_is_recorded_once_and_by_one_life_of_its_object(world: &World) {
+    let record = async |uid: &str, verb: TenantVerb, token: &str| {
+        let tokens = [(verb, token.to_owned())].into();
+        world.store.record_tenant_tokens(&tenant_id(), uid, &tokens).await.expect("recorded").remove(&verb)
+    };
+    let first = record("uid-1", TenantVerb::Trigger, "now").await.expect("to be done");
+    assert_eq!(record("uid-1", TenantVerb::Trigger, "now").await, Some(first), "the same answer");
+    assert_eq!(record("uid-2", TenantVerb::Trigger, "now").await, None, "of a former life");
+    assert_eq!(record("uid-1", TenantVerb::Trigger, "now").await, Some(first), "and the former life keeps it");
+    assert!(record("uid-2", TenantVerb::Backfill, "now").await.is_some(), "another verb is another wish");
+    assert!(record("uid-2", TenantVerb::Trigger, "again").await.is_some_and(|at| at >= first));
+    assert_eq!(record("", TenantVerb::RequestedAt, "from-git").await, None, "at first sight");
+    assert_eq!(record("uid-2", TenantVerb::RequestedAt, "from-git").await, None);
 }

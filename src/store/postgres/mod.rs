@@ -22,7 +22,7 @@ mod tenants;
 mod tokens;
 mod wishes;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool};
@@ -32,7 +32,7 @@ use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
     ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
     LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
-    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection, TenantVerb,
     leader::Leader,
 };
 use crate::{
@@ -172,6 +172,20 @@ impl Store for PostgresStore {
 
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
         lead!(self, "read a tenant's claim", |transaction| tenants::owner(&transaction, tenant))
+    }
+
+    async fn record_tenant_tokens(
+        &self,
+        tenant: &TenantId,
+        uid: &str,
+        tokens: &BTreeMap<TenantVerb, String>,
+    ) -> Result<BTreeMap<TenantVerb, Timestamp>, Error> {
+        lead!(self, "record a tenant's requests", |transaction| tenants::record_tokens(
+            &transaction,
+            tenant,
+            uid,
+            tokens
+        ))
     }
 
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {

@@ -21,7 +21,7 @@ mod tokens;
 mod values;
 mod wishes;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -31,7 +31,7 @@ use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
     ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
     LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
-    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection, TenantVerb,
     leader::Leader,
 };
 use crate::{
@@ -144,6 +144,17 @@ impl Store for SqliteStore {
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
         let tenant = tenant.clone();
         self.lead(&self.reader, "read a tenant's claim", move |tx| tenants::owner(tx, &tenant)).await
+    }
+
+    async fn record_tenant_tokens(
+        &self,
+        tenant: &TenantId,
+        uid: &str,
+        tokens: &BTreeMap<TenantVerb, String>,
+    ) -> Result<BTreeMap<TenantVerb, Timestamp>, Error> {
+        let (tenant, uid, tokens) = (tenant.clone(), uid.to_owned(), tokens.clone());
+        let work = move |tx: &Transaction<'_>| tenants::record_tokens(tx, &tenant, &uid, &tokens);
+        self.lead(&self.writer, "record a tenant's requests", work).await
     }
 
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {

@@ -6,6 +6,7 @@
 //! in the action's memo, which goes first, so that a schedule can be taken over; *that it stays without its object*
 //! (`leave_schedule`) in the action's memo, too, where every later write of ours takes it away.
 
+mod backfill;
 mod echo;
 mod seen;
 mod wanted;
@@ -23,8 +24,9 @@ use temporalio_common::protos::temporal::api::{
     },
 };
 
+pub use backfill::Backfill;
 pub use echo::edited_parts;
-pub use seen::SeenSchedule;
+pub use seen::{RecentRun, SeenSchedule};
 pub use wanted::{Calendar, Overlap, ScheduleOwner, ScheduleState, ScheduleUpdate, WantedSchedule};
 
 use self::echo::start_workflow_mut;

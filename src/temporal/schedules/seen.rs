@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use temporalio_common::protos::temporal::api::{
-    schedule::v1::{Schedule, ScheduleInfo, ScheduleListInfo},
+    schedule::v1::{Schedule, ScheduleActionResult, ScheduleInfo, ScheduleListInfo},
     workflowservice::v1::DescribeScheduleResponse,
 };
 
@@ -36,6 +36,8 @@ pub struct SeenSchedule {
     pub next_run: Option<Timestamp>,
     /// The newest tick that started something.
     pub last_run: Option<Timestamp>,
+    /// The newest runs that it started, a few of them.
+    pub recent: Vec<RecentRun>,
     /// Workflow ids at work.
     pub running: Vec<String>,
     /// Ticks lost because they were older than the catch-up window.
@@ -62,12 +64,34 @@ pub(super) fn seen(described: DescribeScheduleResponse) -> Result<SeenSchedule, 
         state: ScheduleState::from_proto(schedule.state.clone().unwrap_or_default()),
         next_run: timestamp(info.future_action_times.first().copied()),
         last_run: info.recent_actions.iter().filter_map(|action| timestamp(action.actual_time)).max(),
+        recent: info.recent_actions.iter().filter_map(recent_run).collect(),
         running: running(&info),
         missed_catch_up: info.missed_catchup_window,
         overlap_skipped: info.overlap_skipped,
         buffer_dropped: info.buffer_dropped,
         buffered: info.buffer_size,
     })
+}
+
+/// A run that a schedule started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecentRun {
+    /// The tick for which it was, spread included.
+    pub tick: Timestamp,
+    /// When it started.
+    pub started: Timestamp,
+}
+
+impl SeenSchedule {
+    /// Whether a run that started at `asked` or later was for a tick of this range: somebody made up for it.
+    #[must_use]
+    pub fn has_made_up_for(&self, from: Timestamp, to: Timestamp, asked: Timestamp) -> bool {
+        self.recent.iter().any(|run| (from..to).contains(&run.tick) && run.started >= asked)
+    }
+}
+
+fn recent_run(action: &ScheduleActionResult) -> Option<RecentRun> {
+    Some(RecentRun { tick: timestamp(action.schedule_time)?, started: timestamp(action.actual_time)? })
 }
 
 fn tenant_id(schedule: &Schedule) -> Option<TenantId> {

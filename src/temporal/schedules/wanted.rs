@@ -50,7 +50,7 @@ pub enum Overlap {
 }
 
 impl Overlap {
-    fn to_proto(self) -> i32 {
+    pub(super) fn to_proto(self) -> i32 {
         let policy = match self {
             Self::Skip => ScheduleOverlapPolicy::Skip,
             Self::BufferOne => ScheduleOverlapPolicy::BufferOne,
