@@ -33,8 +33,8 @@ pub use schedule_policies::{
     ConflictPolicy, DriftPolicy, MaintenanceWindow, PausePolicy, PauseStatus, PausedBy, ScheduleCounts,
 };
 pub use tenant_schedule::{
-    BackfillRequest, ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
-    TenantScheduleSpec, TenantScheduleStatus,
+    BackfillRequest, ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests,
+    TenantSchedule, TenantScheduleSpec, TenantScheduleStatus,
 };
 
 use schemars::JsonSchema;

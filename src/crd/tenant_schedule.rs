@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConflictPolicy, DataPolicy, DriftPolicy, DurationText, Handled, MaintenanceWindow, PausePolicy, PauseStatus, Request,
-    ScheduleCounts, ScheduleStatus, not_observed, rules,
+    ConflictPolicy, DataPolicy, DriftPolicy, DurationText, Handled, MaintenanceWindow, PausePolicy, PauseStatus,
+    Request, ScheduleCounts, ScheduleStatus, not_observed, rules,
 };
 use crate::ids::TenantId;
 
@@ -71,7 +71,7 @@ pub struct TenantScheduleSpec {
     /// What becomes of an edit that somebody makes in Temporal. A pause is no edit: see `pausePolicy`.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
-    /// What becomes of a schedule in Temporal that has the id already and was not made for this object.
+    /// What becomes of a schedule in Temporal that has the id already and was not made for this object, and of a cron workflow `scheduledSyncWorkflow` that somebody started for the tenant.
     #[serde(default)]
     pub conflict_policy: ConflictPolicy,
     /// No tick before this time, e.g. 2026-12-01T00:00:00Z.
@@ -137,7 +137,7 @@ pub enum DeletionPolicy {
     /// Delete the schedule; running syncs end at their next batch.
     #[default]
     Delete,
-    /// Leave the schedule as it is.
+    /// Leave the schedule as it is, with a mark that keeps it from being swept.
     Orphan,
 }
 

@@ -1,5 +1,6 @@
 //! Once a resync: all that stands in Temporal, in one list, beside what should. Schedules without an object are told and, after a
-//! grace, deleted (`schedule_orphans`); starts that are planned are added up (`planned_starts`). Decides nothing itself.
+//! grace, deleted (`schedule_orphans`); starts that are planned are added up (`planned_starts`); cron workflows that people
+//! started by hand are looked for (`cron_workflows`). Decides nothing itself.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use super::{
     planned_starts::{LIMIT, PlannedStarts},
     schedule_orphans::{Examine, Plan, Sightings, Suspect, Verdict, suspects},
     sweep::{FIRST_PAUSE, LONGEST_PAUSE},
+    tenant_schedule::key_of,
     world::{Answer, Kind, Request, World as _, drive},
 };
 use crate::{
@@ -70,6 +72,8 @@ impl Census {
         };
         context.metrics.schedules_overdue.set(overdue(context));
         self.add_up(&listed, context);
+        pulse.beat();
+        find_cron_workflows(context).await?;
         self.sweep(&listed, pulse, context).await
     }
 
@@ -127,6 +131,20 @@ impl Census {
             context.announcer.about_operator(Note::normal("ScheduleDeleted", "Sweep", message));
         }
     }
+}
+
+/// One list of workflows; whose tenant has a cron workflow is reconciled.
+async fn find_cron_workflows(context: &Context) -> Result<(), Error> {
+    let temporal = context.temporal.borrow().clone().map_err(Error::Temporal)?;
+    context.world.pacer.turn().await;
+    context.world.cron_workflows.list(&temporal).await.map_err(Error::Temporal)?;
+    for object in context.fleet.tenants() {
+        let Ok(tenant) = &object.0 else { continue };
+        if context.world.cron_workflows.suspects(&tenant.spec.tenant_id) {
+            context.fleet.trigger(&key_of(tenant));
+        }
+    }
+    Ok(())
 }
 
 /// How many objects tell of a tick that did not start.

@@ -215,7 +215,9 @@ async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Con
         Ok(object) => object,
         Err(invalid) => return Ok(unreadable::report(Kind::TenantSchedule, invalid, &context).await),
     };
+    let cron_suspected = context.world.cron_workflows.suspects(&object.spec.tenant_id);
     let input = TenantInput::new(object, clock::now(), context.punctuality(), &context.installation);
+    let input = TenantInput { cron_suspected, ..input };
     let key = input.key.clone();
     let was_ready = input.status.observed_generation == input.generation
         && status_of(&input.status.conditions, READY) == Some("True");

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
     error::{Dependency, Error},
     leadership::Leadership,
@@ -51,6 +52,8 @@ pub struct LiveWorld {
     pub temporal: TemporalSlot,
     /// When Temporal may be asked.
     pub pacer: Pacer,
+    /// Cron workflows that still tick for tenants.
+    pub cron_workflows: CronWorkflows,
     /// Told how every call went.
     pub dependencies: Dependencies,
     /// Counts status writes.
@@ -78,6 +81,8 @@ impl World for LiveWorld {
             | Request::LeaveSchedule(..)
             | Request::BackfillSchedule(_)
             | Request::ListSchedules
+            | Request::FindCronWorkflow(_)
+            | Request::TerminateCron(_)
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
             | Request::TenantOf(..)
@@ -140,6 +145,10 @@ impl LiveWorld {
                     temporal.backfill_schedule(&backfill).await?;
                     Answer::Done
                 }
+                Request::FindCronWorkflow(tenant) => {
+                    Answer::CronWorkflow(self.cron_workflows.find(&temporal, &tenant).await?.map(Box::new))
+                }
+                Request::TerminateCron(cron) => Answer::Ended(temporal.terminate_cron(&cron).await?),
                 Request::ListSchedules => Answer::Schedules(temporal.list_schedules().await?),
                 Request::StartWorkflow(start) => Answer::Started(
                     temporal.start_workflow(start.workflow_type, &start.workflow_id, &start.input, start.reuse).await?,

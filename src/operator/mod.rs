@@ -10,6 +10,7 @@ pub mod connector;
 pub mod context;
 pub mod controller;
 pub mod cron;
+pub mod cron_workflows;
 pub mod dependencies;
 pub mod error;
 pub mod events;
@@ -58,6 +59,7 @@ use self::{
     connector::{Vault, remove::Gone},
     context::{Context, Memory},
     controller::Watch,
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
     events::Announcer,
     fleet::{Fleet, Scope, Watched},
@@ -208,6 +210,7 @@ async fn act(
             store: Arc::clone(&store),
             temporal: temporal.clone(),
             pacer: temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst),
+            cron_workflows: CronWorkflows::default(),
             dependencies: dependencies.clone(),
             metrics: metrics.clone(),
         },

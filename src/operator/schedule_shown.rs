@@ -167,11 +167,10 @@ fn paused(id: &str, before: Option<&PauseStatus>, shown: Option<&PauseStatus>) -
     if before == by {
         return None;
     }
+    let note = shown.map(|pause| pause.note.as_str()).unwrap_or_default();
     Some(match by {
         None => Note::normal("Resumed", "Pause", format!("schedule {id} is not paused any more")),
-        Some(PausedBy::Spec) => {
-            Note::normal(reason::SUSPENDED, "Pause", format!("paused schedule {id}, as the spec asks"))
-        }
+        Some(PausedBy::Spec) => Note::normal(reason::SUSPENDED, "Pause", format!("paused schedule {id} ({note})")),
         Some(PausedBy::Person) => {
             Note::normal(reason::PAUSED_BY_PERSON, "Pause", format!("somebody paused schedule {id} in Temporal"))
         }

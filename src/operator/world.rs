@@ -15,6 +15,7 @@ use crate::{
     temporal::{
         StartOutcome,
         client::IdReuse,
+        cron_workflows::CronWorkflow,
         schedules::{Backfill, ListedSchedule, ScheduleUpdate, SeenSchedule, WantedSchedule},
     },
 };
@@ -87,6 +88,10 @@ pub enum Request {
     BackfillSchedule(Box<Backfill>),
     /// `Temporal::list_schedules` → `Schedules`.
     ListSchedules,
+    /// `CronWorkflows::find` → `CronWorkflow`.
+    FindCronWorkflow(TenantId),
+    /// `Temporal::terminate_cron` → `Ended`.
+    TerminateCron(Box<CronWorkflow>),
     /// `Temporal::start_workflow` → `Started`.
     StartWorkflow(StartWorkflow),
     /// GET of one Secret by name → `Secret`.
@@ -149,6 +154,10 @@ pub enum Answer {
     Tenant(Option<String>),
     /// To `CreateSchedule` and `StartWorkflow`.
     Started(StartOutcome),
+    /// To `FindCronWorkflow`.
+    CronWorkflow(Option<Box<CronWorkflow>>),
+    /// To `TerminateCron`: whether it was there.
+    Ended(bool),
     /// To `GetSecret`: its text values; `None` = there is no such Secret.
     Secret(Option<SecretFields>),
 }

@@ -15,7 +15,11 @@ use super::{
 use crate::{
     model::config::SecretFields,
     store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, TenantVerb, Verb},
-    temporal::{self, StartOutcome, schedules::{Backfill, ListedSchedule, RecentRun, SeenSchedule}},
+    temporal::{
+        self, StartOutcome,
+        cron_workflows::CronWorkflow,
+        schedules::{Backfill, ListedSchedule, RecentRun, SeenSchedule},
+    },
 };
 
 /// What happens to the n-th call.
@@ -39,6 +43,8 @@ pub(super) struct State {
     pub(super) secrets: HashMap<String, SecretFields>,
     /// The last token of each verb, and who recorded it.
     pub(super) tenant_tokens: BTreeMap<TenantVerb, (String, String)>,
+    /// Cron workflows at work, by tenant.
+    pub(super) cron_workflows: HashMap<String, CronWorkflow>,
     pub(super) backfills: Vec<Backfill>,
     pub(super) workflows: Vec<String>,
     pub(super) started: Vec<StartWorkflow>,
@@ -160,6 +166,12 @@ impl State {
                     schedule.left = true;
                 }
                 Answer::Done
+            }
+            Request::FindCronWorkflow(tenant) => {
+                Answer::CronWorkflow(self.cron_workflows.get(tenant.as_str()).cloned().map(Box::new))
+            }
+            Request::TerminateCron(cron) => {
+                Answer::Ended(self.cron_workflows.remove(cron.tenant_id.as_str()).is_some())
             }
             // The worst of servers: it forgets at once which requests it had.
             Request::BackfillSchedule(backfill) => {

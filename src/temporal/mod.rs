@@ -2,6 +2,7 @@
 //! Raw gRPC where the SDK is thin (no memo, no catch-up window, no conflict token). Decides nothing: callers do.
 
 pub mod client;
+pub mod cron_workflows;
 pub mod error;
 pub mod installation;
 pub mod pacer;

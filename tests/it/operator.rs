@@ -2,6 +2,7 @@
 //! What the API server refuses by itself is in `crds.rs`; what workers do is in `workflows.rs`.
 
 mod connectors;
+mod cron_workflows;
 mod gate;
 mod guards;
 mod harness;
@@ -9,6 +10,7 @@ mod leaders;
 mod orphans;
 mod outages;
 mod punctual;
+mod requests;
 mod samples;
 mod schedules;
 mod tenants;

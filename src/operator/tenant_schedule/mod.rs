@@ -40,6 +40,8 @@ pub struct Input {
     pub force_delete: bool,
     /// Our finalizer is on it.
     pub has_finalizer: bool,
+    /// A cron workflow that somebody started was listed for its tenant.
+    pub cron_suspected: bool,
     /// It is being deleted.
     pub deleting: bool,
     /// The time of this reconcile.
@@ -50,6 +52,18 @@ pub struct Input {
     pub installation: Installation,
 }
 
+/// A TenantSchedule's place in the cluster.
+#[must_use]
+pub fn key_of(object: &TenantSchedule) -> ObjectKey {
+    let meta = object.meta();
+    ObjectKey {
+        kind: Kind::TenantSchedule,
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+    }
+}
+
 impl Input {
     /// From the watch cache.
     #[must_use]
@@ -58,18 +72,14 @@ impl Input {
         let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name)).cloned();
         let finalizers = meta.finalizers.as_deref().unwrap_or_default();
         Self {
-            key: ObjectKey {
-                kind: Kind::TenantSchedule,
-                namespace: meta.namespace.clone().unwrap_or_default(),
-                name: meta.name.clone().unwrap_or_default(),
-                uid: meta.uid.clone().unwrap_or_default(),
-            },
+            key: key_of(object),
             generation: meta.generation.unwrap_or_default(),
             spec: object.spec.clone(),
             status: object.status.clone().unwrap_or_default(),
             requested_at: annotation(REQUESTED_AT_ANNOTATION).filter(|token| !token.is_empty()),
             force_delete: annotation(FORCE_DELETE_ANNOTATION).as_deref() == Some("true"),
             has_finalizer: finalizers.iter().any(|finalizer| finalizer == SCHEDULE_FINALIZER),
+            cron_suspected: false,
             deleting: meta.deletion_timestamp.is_some(),
             now,
             punctuality,

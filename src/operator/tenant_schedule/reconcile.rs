@@ -13,20 +13,21 @@ use super::{
     tokens::{self, Verdict},
 };
 use crate::{
-    crd::{HandledTenantTokens, TenantScheduleStatus, conditions::reason},
+    crd::{ConflictPolicy, HandledTenantTokens, TenantScheduleStatus, conditions::reason},
     error_class::Class,
     operator::{
         error::Error,
         maintenance,
         outcome::{Again, Note, Outcome, is_news},
         schedule::{EnsureSchedule, Ensured, Problem, Progress},
+        schedule_pause::BY_CRON,
         schedule_shown::{self, Shown},
         schedule_terms::Terms,
         status_part::TENANT_CONTROL,
         world::{Answer, Reply, Request, Step},
     },
     store::{ClaimOutcome, Owner, TenantVerb},
-    temporal::StartOutcome,
+    temporal::{StartOutcome, cron_workflows::CronWorkflow},
 };
 
 /// Rest after a refusal, which only an edit or an admin mends: the edit triggers, this catches the admin.
@@ -40,6 +41,8 @@ pub struct Reconcile {
     handled: HandledTenantTokens,
     /// Tokens that are recorded and still to be judged.
     recorded: VecDeque<Recorded>,
+    /// Ticks for the tenant beside the schedule.
+    cron: Option<Box<CronWorkflow>>,
     ensured: Option<Box<Ensured>>,
     phase: Phase,
     outcome: Outcome,
@@ -50,7 +53,9 @@ enum Phase {
     Begin,
     Finalizer,
     Claiming,
+    FindingCron,
     Ensuring(Box<EnsureSchedule>),
+    EndingCron,
     Recording,
     CarryingOut(Recorded),
     Status,
@@ -71,7 +76,7 @@ impl Reconcile {
     pub fn new(input: Input, resync: Duration) -> Self {
         let handled = tokens::handled_before(&input);
         let (recorded, outcome) = (VecDeque::new(), Outcome::settled(resync));
-        Self { input, resync, handled, recorded, ensured: None, phase: Phase::Begin, outcome }
+        Self { input, resync, handled, recorded, cron: None, ensured: None, phase: Phase::Begin, outcome }
     }
 
     fn claim(&mut self) -> Option<Request> {
@@ -81,6 +86,10 @@ impl Reconcile {
 
     fn claimed(&mut self, outcome: ClaimOutcome) -> Option<Request> {
         match outcome {
+            ClaimOutcome::Held if self.may_have_cron() => {
+                self.phase = Phase::FindingCron;
+                Some(Request::FindCronWorkflow(self.input.spec.tenant_id.clone()))
+            }
             ClaimOutcome::Held => self.schedule(),
             ClaimOutcome::HeldBy(owner) => {
                 let message = conflict_message(&self.input, &owner);
@@ -89,8 +98,18 @@ impl Reconcile {
         }
     }
 
+    /// Asked before a schedule is made, and where one was listed or told: at rest it costs nothing.
+    fn may_have_cron(&self) -> bool {
+        let status = &self.input.status;
+        self.input.cron_suspected || status.schedule.is_none() || !is_news(&status.conditions, reason::LEGACY_CRON)
+    }
+
     fn schedule(&mut self) -> Option<Request> {
-        let wanted = build::schedule(&self.input);
+        let mut wanted = build::schedule(&self.input);
+        // Made and paused: no tick comes twice, and none is lost once the cron workflow ends.
+        if self.cron.is_some() && self.input.spec.conflict_policy == ConflictPolicy::Refuse {
+            wanted.suspended = Some(BY_CRON);
+        }
         if maintenance::leaves_out_all_of_one(&wanted.crons, &wanted.excluded) {
             let message = "spec.maintenanceWindows leave no tick of one of spec.schedules: take that one away";
             return self.refuse(reason::INVALID_SPEC, message);
@@ -115,7 +134,7 @@ impl Reconcile {
                 let conditions = &self.input.status.conditions;
                 self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
                 self.ensured = Some(ensured);
-                self.record()
+                self.replace_cron()
             }
             Progress::Finished(Err(Problem::Foreign)) => {
                 let id = build::schedule(&self.input).id;
@@ -130,6 +149,29 @@ impl Reconcile {
             }
             Progress::Finished(Err(Problem::Later(error))) => self.later(error),
         }
+    }
+
+    /// The schedule stands: it takes the cron workflow's place where that is asked for.
+    fn replace_cron(&mut self) -> Option<Request> {
+        let Some(cron) = self.cron.clone() else { return self.record() };
+        if self.input.spec.conflict_policy == ConflictPolicy::Adopt {
+            self.phase = Phase::EndingCron;
+            return Some(Request::TerminateCron(cron));
+        }
+        self.outcome.again = Again::After(REFUSED_RECHECK.min(self.resync));
+        if is_news(&self.input.status.conditions, reason::LEGACY_CRON) {
+            let message = status::cron_message(&cron);
+            self.outcome.notes.push(Note::warning(reason::LEGACY_CRON, "Reconcile", message));
+        }
+        self.record()
+    }
+
+    fn cron_ended(&mut self, was_there: bool) -> Option<Request> {
+        if let Some(cron) = self.cron.take().filter(|_| was_there) {
+            let message = format!("ended cron workflow {}: the schedule has taken its place", cron.workflow_id);
+            self.outcome.notes.push(Note::normal("LegacyCronEnded", "Schedule", message));
+        }
+        self.record()
     }
 
     fn record(&mut self) -> Option<Request> {
@@ -200,7 +242,7 @@ impl Reconcile {
 
     fn applied(&mut self) -> Option<Request> {
         let ensured = self.ensured.as_ref()?;
-        let status = status::applied(&self.input, &self.handled, ensured);
+        let status = status::applied(&self.input, &self.handled, ensured, self.cron.as_deref());
         self.write(&status)
     }
 
@@ -241,7 +283,13 @@ impl Step for Reconcile {
             }
             (Phase::Begin, _) | (Phase::Finalizer, Some(Ok(_))) => self.claim(),
             (Phase::Claiming, Some(Ok(Answer::Claim(outcome)))) => self.claimed(outcome),
+            (Phase::FindingCron, Some(Ok(Answer::CronWorkflow(found)))) => {
+                self.cron = found;
+                self.schedule()
+            }
             (Phase::Ensuring(machine), reply) => self.ensure(machine, reply),
+            (Phase::EndingCron, Some(Ok(Answer::Ended(was_there)))) => self.cron_ended(was_there),
+            (Phase::EndingCron, Some(Err(error))) => self.not_carried_out(error),
             (Phase::Recording, Some(Ok(Answer::Recorded(times)))) => self.recorded(&times),
             (Phase::Recording, Some(Err(error))) => self.not_carried_out(error),
             (Phase::CarryingOut(token), Some(reply)) => self.carried_out(token, reply),
@@ -249,7 +297,7 @@ impl Step for Reconcile {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None
             }
-            (Phase::Claiming, Some(Err(error))) => self.later(error),
+            (Phase::Claiming | Phase::FindingCron, Some(Err(error))) => self.later(error),
             (Phase::Status, Some(Ok(_))) | (Phase::End, _) => None,
             (_, _) => self.later(Error::Unsettled("an answer to another question while a tenant was reconciled")),
         }

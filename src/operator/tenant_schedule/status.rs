@@ -13,14 +13,22 @@ use crate::{
         schedule_shown::{self, Shown},
         status_part::{TENANT_CONTROL, Wish, status_of},
     },
-    temporal::schedules::ScheduleState,
+    temporal::{cron_workflows::CronWorkflow, schedules::ScheduleState},
 };
 
 /// The schedule stands.
 #[must_use]
-pub fn applied(input: &Input, handled: &HandledTenantTokens, ensured: &Ensured) -> TenantScheduleStatus {
+pub fn applied(
+    input: &Input,
+    handled: &HandledTenantTokens,
+    ensured: &Ensured,
+    cron: Option<&CronWorkflow>,
+) -> TenantScheduleStatus {
     let shown = Shown::of(ensured, &shown(&input.status), input.now, input.punctuality);
-    let mut wishes = ready(input, ensured, &shown);
+    let mut wishes = match cron {
+        Some(cron) => refusal(reason::LEGACY_CRON, cron_message(cron)),
+        None => ready(input, ensured, &shown),
+    };
     wishes.push(schedule_shown::synced(ensured));
     let status = TenantScheduleStatus {
         schedule: Some(ensured.status.clone()),
@@ -33,6 +41,15 @@ pub fn applied(input: &Input, handled: &HandledTenantTokens, ensured: &Ensured) 
         ..observed(input, handled)
     };
     with_conditions(input, status, wishes)
+}
+
+/// What to do about a cron workflow that ticks beside the schedule.
+#[must_use]
+pub fn cron_message(cron: &CronWorkflow) -> String {
+    format!(
+        "cron workflow {} already ticks for this tenant; the schedule waits, paused: terminate it in Temporal, or let spec.conflictPolicy: Adopt do it",
+        cron.workflow_id
+    )
 }
 
 /// What a status tells of the schedule.

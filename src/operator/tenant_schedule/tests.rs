@@ -14,7 +14,7 @@ use crate::{
         world_fake::{FakeWorld, every_fault, key, run},
     },
     store::Owner,
-    temporal::schedules::SeenSchedule,
+    temporal::{cron_workflows::CronWorkflow, schedules::SeenSchedule},
 };
 
 const RESYNC: std::time::Duration = std::time::Duration::from_secs(600);
@@ -34,6 +34,7 @@ fn input(world: &FakeWorld, spec: serde_json::Value) -> Input {
         requested_at: None,
         force_delete: false,
         has_finalizer: state.finalizer,
+        cron_suspected: false,
         deleting: false,
         now: now(),
         punctuality: Punctuality::default(),
@@ -59,10 +60,16 @@ fn whatever_call_fails_and_however_the_next_reconcile_ends_as_if_undisturbed() {
     let undisturbed = FakeWorld::default();
     reconcile(&undisturbed, spec());
     let calls = undisturbed.calls();
-    assert_eq!(
-        calls,
-        ["AddFinalizer", "PutTenant", "DescribeSchedule", "CreateSchedule", "DescribeSchedule", "ApplyStatus"]
-    );
+    let expected = [
+        "AddFinalizer",
+        "PutTenant",
+        "FindCronWorkflow",
+        "DescribeSchedule",
+        "CreateSchedule",
+        "DescribeSchedule",
+        "ApplyStatus",
+    ];
+    assert_eq!(calls, expected);
     for fault in every_fault(calls.len()) {
         let world = FakeWorld::default();
         world.fail(Some(fault));
@@ -170,7 +177,7 @@ fn windows_that_leave_no_tick_are_refused_before_temporal_sees_them() {
     let windows = json!([{"schedule": "0 22 * * *", "duration": "8h"}]);
     reconcile(&world, json!({"tenantId": "acme", "schedules": ["0 3 * * *"], "maintenanceWindows": windows}));
     assert_eq!(condition(&world, "Ready"), "False/InvalidSpec");
-    assert_eq!(world.calls(), ["AddFinalizer", "PutTenant", "ApplyStatus"]);
+    assert_eq!(world.calls(), ["AddFinalizer", "PutTenant", "FindCronWorkflow", "ApplyStatus"]);
 }
 
 #[test]
@@ -283,10 +290,16 @@ fn a_token_that_was_never_confirmed_is_given_up_before_temporal_forgets_it() {
     world.fail(Some(crate::operator::world_fake::Fault::Lost(4)));
     reconcile(&world, backfill("outage", YESTERDAY));
     world.fail(None);
-    let late = Input { now: "2026-11-23T20:59:00Z".parse().expect("timestamp"), ..input(&world, backfill("outage", YESTERDAY)) };
+    let late = Input {
+        now: "2026-11-23T20:59:00Z".parse().expect("timestamp"),
+        ..input(&world, backfill("outage", YESTERDAY))
+    };
     run(&world, Reconcile::new(late, RESYNC));
     assert!(world.state().backfills.is_empty());
-    assert_eq!(shown(&world).last_handled.and_then(|handled| handled.backfill).map(|of| of.token).as_deref(), Some("outage"));
+    assert_eq!(
+        shown(&world).last_handled.and_then(|handled| handled.backfill).map(|of| of.token).as_deref(),
+        Some("outage")
+    );
 }
 
 #[test]
@@ -306,9 +319,7 @@ fn a_backfill_that_cannot_be_is_refused_once_with_its_reason() {
         spec["requests"]["trigger"] = serde_json::Value::Null;
         spec
     };
-    for (wish, expected) in
-        [(often("a"), "TooManyTicks"), (future("b"), "InFuture"), (ended("c"), "NoSchedule")]
-    {
+    for (wish, expected) in [(often("a"), "TooManyTicks"), (future("b"), "InFuture"), (ended("c"), "NoSchedule")] {
         let world = FakeWorld::default();
         reconcile(&world, spec());
         if expected == "NoSchedule" {
@@ -318,6 +329,75 @@ fn a_backfill_that_cannot_be_is_refused_once_with_its_reason() {
         assert!(!reasons(&reconcile(&world, wish)).contains(&"BackfillRefused"), "{expected}, once");
         let handled = shown(&world).last_handled.and_then(|handled| handled.backfill).expect("handled");
         assert_eq!((handled.outcome.as_deref(), world.state().backfills.len()), (Some(expected), 0));
+    }
+}
+
+fn start_cron(world: &FakeWorld) {
+    let cron = CronWorkflow {
+        workflow_id: "nightly".to_owned(),
+        first_run_id: "r1".to_owned(),
+        tenant_id: "acme".parse().expect("id"),
+    };
+    world.state().cron_workflows.insert("acme".to_owned(), cron);
+}
+
+fn is_paused(world: &FakeWorld) -> bool {
+    world.state().schedules.values().all(|seen| seen.state.paused)
+}
+
+#[test]
+fn beside_a_cron_workflow_the_schedule_is_made_paused_and_goes_on_when_that_one_ends() {
+    let world = FakeWorld::default();
+    start_cron(&world);
+    let outcome = reconcile(&world, spec());
+    assert!(reasons(&outcome).contains(&"LegacyCron") && is_paused(&world));
+    assert_eq!(condition(&world, "Ready"), "False/LegacyCron");
+    let status = shown(&world);
+    assert!(status.conditions.iter().any(|of| of.type_ == "Ready" && of.message.contains("nightly")));
+    assert!(!reasons(&reconcile(&world, spec())).contains(&"LegacyCron"), "told once");
+    world.state().cron_workflows.clear();
+    reconcile(&world, spec());
+    assert!(!is_paused(&world));
+    assert_eq!(condition(&world, "Ready"), "True/Scheduled");
+    world.fail(None);
+    reconcile(&world, spec());
+    assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule"], "at rest nobody asks for it");
+
+    // One that somebody starts later is listed by a census.
+    start_cron(&world);
+    let suspected = Input { cron_suspected: true, ..input(&world, spec()) };
+    run(&world, Reconcile::new(suspected, RESYNC));
+    assert!(is_paused(&world) && condition(&world, "Ready") == "False/LegacyCron");
+    by_hand(&world, |seen| seen.state.note = "Kim".to_owned());
+    world.state().cron_workflows.clear();
+    reconcile(&world, spec());
+    assert!(is_paused(&world), "whoever paused it meanwhile resumes it");
+}
+
+#[test]
+fn a_cron_workflow_is_ended_on_request_after_the_schedule_stands_whatever_fails() {
+    let adopt = || json!({"tenantId": "acme", "conflictPolicy": "Adopt"});
+    let undisturbed = FakeWorld::default();
+    start_cron(&undisturbed);
+    assert!(reasons(&reconcile(&undisturbed, adopt())).contains(&"LegacyCronEnded"));
+    let calls = undisturbed.calls();
+    let [.., described, ended, _] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!((described.as_str(), ended.as_str()), ("DescribeSchedule", "TerminateCron"));
+    for fault in every_fault(calls.len()) {
+        let world = FakeWorld::default();
+        start_cron(&world);
+        world.fail(Some(fault));
+        reconcile(&world, adopt());
+        let stands = !world.state().schedules.is_empty();
+        assert!(stands || !world.state().cron_workflows.is_empty(), "one of them ticks ({fault:?})");
+        world.fail(None);
+        reconcile(&world, adopt());
+        if !world.state().cron_workflows.is_empty() {
+            // Its listing leads to it.
+            run(&world, Reconcile::new(Input { cron_suspected: true, ..input(&world, adopt()) }, RESYNC));
+        }
+        assert!(world.state().cron_workflows.is_empty() && !is_paused(&world), "{fault:?}");
+        assert_eq!(condition(&world, "Ready"), "True/Scheduled", "{fault:?}");
     }
 }
 
