@@ -19,7 +19,7 @@ use super::{
     live_world::{LiveWorld, TemporalSlot},
     names::Installation,
     schedule_overdue::Punctuality,
-    world::ObjectKey,
+    world::{Kind, ObjectKey},
 };
 use crate::{
     health::Liveness,
@@ -158,19 +158,19 @@ impl Memory {
         self.lock().told.insert(key.clone(), now);
     }
 
-    /// Objects of which people were told something since then; older ones are forgotten.
+    /// Connectors of which people were told something since then may be behind; so may the TenantSchedules that are returned.
+    /// What is older is forgotten.
     #[must_use]
     pub fn told_since(&self, since: Timestamp) -> Vec<ObjectKey> {
         let mut inner = self.lock();
         inner.told.retain(|_, at| *at >= since);
-        inner.told.keys().cloned().collect()
-    }
-
-    /// What the store holds of this object may be behind.
-    pub fn show(&self, key: &ObjectKey) {
-        let mut inner = self.lock();
-        let ids: Vec<_> = inner.projected.iter().filter(|(_, of)| *of == key).map(|(ids, _)| ids.clone()).collect();
-        inner.dirty.extend(ids);
+        if inner.told.is_empty() {
+            return Vec::new();
+        }
+        let told = inner.projected.iter().filter(|(_, key)| inner.told.contains_key(key));
+        let behind: Vec<_> = told.map(|(ids, _)| ids.clone()).collect();
+        inner.dirty.extend(behind);
+        inner.told.keys().filter(|key| key.kind == Kind::TenantSchedule).cloned().collect()
     }
 
     /// Their status is no longer behind.

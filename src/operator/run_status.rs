@@ -116,10 +116,8 @@ impl Shown {
     fn follow(&mut self, context: &Context, now: Timestamp) {
         for key in context.memory.told_since(now - ECHO) {
             let tenant = context.fleet.tenant_of(key.kind, &key.namespace, &key.name);
-            match (key.kind, tenant.and_then(|tenant| tenant.parse().ok())) {
-                (Kind::TenantSchedule, Some(tenant)) => drop(self.tenants.insert((key.namespace, tenant))),
-                (Kind::Connector, _) => context.memory.show(&key),
-                (Kind::TenantSchedule, None) => {}
+            if let Some(tenant) = tenant.and_then(|tenant| tenant.parse().ok()) {
+                self.tenants.insert((key.namespace, tenant));
             }
         }
     }
