@@ -1,5 +1,7 @@
 //! One-shot requests of tenants on a real store and Temporal: once, whatever dies between request, effect and record.
 
+use std::sync::LazyLock;
+
 use gtm_sync::crd::{Handled, TenantSchedule};
 use jiff::{Timestamp, ToSpan as _};
 use kube::api::{Patch, PatchParams};
@@ -13,9 +15,13 @@ use crate::support::{self, eventually, proxy::Proxy};
 
 const SCHEDULE: &str = "scheduled-sync-acme";
 
+/// Hourly, and not while a test runs.
+static HOURLY: LazyLock<String> =
+    LazyLock::new(|| format!("{} * * * *", (Timestamp::now().as_second() / 60 + 30) % 60));
+
 /// Hourly ticks without spread, and a request.
 async fn ask(installation: &Installation, requests: Value) {
-    let spec = json!({"tenantId": "acme", "schedules": ["0 * * * *"], "spread": {"window": "0s"},
+    let spec = json!({"tenantId": "acme", "schedules": [*HOURLY], "spread": {"window": "0s"},
         "overlapPolicy": "AllowAll", "requests": requests});
     installation.apply_tenant("acme", spec).await;
 }
