@@ -1,7 +1,6 @@
 //! Cron workflows that somebody started by hand before there was a schedule.
 
-use gtm_sync::temporal::client::WorkflowState;
-use jiff::Timestamp;
+use gtm_sync::{clock, temporal::client::WorkflowState};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use temporalio_client::{grpc::WorkflowService as _, tonic::IntoRequest as _};
@@ -100,7 +99,7 @@ async fn a_cron_workflow_is_ended_on_request_once_the_schedule_stands() {
     let operator = looking(&installation).await;
     apply(&installation, json!({"conflictPolicy": "Adopt"})).await;
     let object = installation.tenant_ready("acme", "True", "Scheduled").await;
-    assert!(object.status.and_then(|status| status.next_run_time).is_some_and(|next| next.0 > Timestamp::now()));
+    assert!(object.status.and_then(|status| status.next_run_time).is_some_and(|next| next.0 > clock::now()));
     installation.event("acme", "LegacyCronEnded").await;
     let state = installation.temporal.workflow_state(SCHEDULE).await.expect("looked up");
     assert_ne!(state, WorkflowState::Running);

@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use gtm_sync::crd::{Handled, TenantSchedule};
+use gtm_sync::{
+    clock,
+    crd::{Handled, TenantSchedule},
+};
 use jiff::{Timestamp, ToSpan as _};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -16,8 +19,7 @@ use crate::support::{self, eventually, proxy::Proxy};
 const SCHEDULE: &str = "scheduled-sync-acme";
 
 /// Hourly, and not while a test runs.
-static HOURLY: LazyLock<String> =
-    LazyLock::new(|| format!("{} * * * *", (Timestamp::now().as_second() / 60 + 30) % 60));
+static HOURLY: LazyLock<String> = LazyLock::new(|| format!("{} * * * *", (clock::now().as_second() / 60 + 30) % 60));
 
 /// Hourly ticks without spread, and a request.
 async fn ask(installation: &Installation, requests: Value) {
@@ -28,7 +30,7 @@ async fn ask(installation: &Installation, requests: Value) {
 
 /// The three hourly ticks before the last hour.
 fn three_hours(token: &str) -> Value {
-    let hour = Timestamp::now().as_second() / 3_600 * 3_600;
+    let hour = clock::now().as_second() / 3_600 * 3_600;
     let to = Timestamp::from_second(hour).expect("a time") - 1.hour();
     json!({"backfill": {"token": token, "from": (to - 3.hours()).to_string(), "to": to.to_string()}})
 }
@@ -100,7 +102,7 @@ async fn a_backfill_runs_the_ticks_of_its_range_once_and_nothing_repeats_it() {
     .await;
     mirrored(&installation, "tomorrow").await;
     started(&installation, 27).await;
-    let future = Timestamp::from_second(Timestamp::now().as_second()).expect("a time") + 2.hours();
+    let future = Timestamp::from_second(clock::now().as_second()).expect("a time") + 2.hours();
     let (from, to) = ((future - 1.hour()).to_string(), future.to_string());
     ask(&installation, json!({"backfill": {"token": "too-early", "from": from, "to": to}})).await;
     assert_eq!(mirrored(&installation, "too-early").await.outcome.as_deref(), Some("InFuture"));
@@ -155,7 +157,7 @@ async fn a_backfill_whose_answers_are_lost_is_one_on_the_server_and_one_asked_fo
     started(&installation, 3).await;
 
     // As if every answer but the last had been lost.
-    let hour = Timestamp::from_second(Timestamp::now().as_second() / 3_600 * 3_600).expect("a time") - 24.hours();
+    let hour = Timestamp::from_second(clock::now().as_second() / 3_600 * 3_600).expect("a time") - 24.hours();
     let twice = gtm_sync::temporal::schedules::Backfill {
         schedule_id: SCHEDULE.to_owned(),
         from: hour - 2.hours(),
