@@ -53,7 +53,8 @@ async fn no_schedule_drifts_by_itself_whatever_its_spec_says() {
         assert!(is(&object.status.expect("a status").conditions, "Synced", "True", "InSync"), "{spec}");
         let info = installation.describe(&format!("scheduled-sync-{tenant}")).await.and_then(|found| found.info);
         assert_eq!(info.expect("a schedule").update_time, None, "written again: {spec}");
-        assert_eq!(installation.events(tenant).await, ["ScheduleCreated"], "{spec}");
+        let told = installation.events(tenant).await;
+        assert!(told.iter().all(|of| of == "ScheduleCreated" || of == "Suspended"), "{told:?}: {spec}");
     }
     operator.stop().await;
 }

@@ -109,7 +109,7 @@ impl Gate {
         self.shared.doing.send_modify(|doing| doing.missing = Some(part));
     }
 
-    /// Lets everything through again, and `text` arrives as `other`.
+    /// Lets everything through, and `text` arrives as `other`; watches begin anew.
     pub(super) fn garble(&self, text: &'static str, other: &'static str) {
         self.shared.doing.send_replace(Doing { garbled: Some((text, other)), ..Doing::default() });
     }
@@ -171,7 +171,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         }
         (_, chunk) => chunk,
     });
-    let until_shut = async move { drop(doing.wait_for(|doing| doing.shut).await) };
+    let until_shut = async move { drop(doing.wait_for(|doing| doing.shut || doing.garbled != garbled).await) };
     let mut response = Response::new(Body::from_stream(chunks.take_until(Box::pin(until_shut))));
     *response.status_mut() = parts.status;
     if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
