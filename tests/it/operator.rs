@@ -3,15 +3,23 @@
 
 mod connectors;
 mod cron_workflows;
+mod echoes;
 mod gate;
 mod guards;
 mod harness;
+mod house;
 mod leaders;
 mod orphans;
 mod outages;
 mod punctual;
 mod requests;
+mod lives;
+mod outages;
+mod own_temporal;
+mod rebuild;
+mod rights;
 mod samples;
 mod schedules;
+mod secrets;
 mod tenants;
 mod workers;
