@@ -11,6 +11,7 @@ mod crds;
 mod faults;
 mod generated;
 mod hubspot;
+mod links;
 mod module_edges;
 mod operator;
 mod replays;

@@ -5,6 +5,7 @@ mod connectors;
 mod gate;
 mod guards;
 mod harness;
+mod identities;
 mod leaders;
 mod outages;
 mod samples;

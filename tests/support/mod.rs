@@ -7,7 +7,9 @@
     reason = "shared by several test binaries"
 )]
 
+pub mod authority;
 pub mod databases;
+pub mod frontend;
 pub mod interrupting;
 pub mod proxy;
 pub mod random;
