@@ -48,6 +48,13 @@ pub struct PlannedBy {
     pub by: &'static str,
 }
 
+/// Labels of the metrics of key files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KeyFileOf {
+    /// `Temporal TLS`, `Temporal API key`, `database` or `identities`.
+    pub of: &'static str,
+}
+
 /// The process's metrics.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -71,6 +78,10 @@ pub struct Metrics {
     pub crd_missing: Gauge,
     /// Activity attempts ended, by result.
     pub activities: Family<ActivityEnd, Counter>,
+    /// 1 while what key files hold cannot be used and their former content is in use.
+    pub key_files_stale: Family<KeyFileOf, Gauge>,
+    /// When our own certificate ends, in seconds since 1970.
+    pub certificate_not_after: Family<KeyFileOf, Gauge>,
     /// Records written, unchanged or rejected.
     pub records_processed: Counter,
     /// Records rejected.
@@ -107,6 +118,16 @@ impl Metrics {
             self.planned_starts.clone(),
         );
         registry.register("crd_missing", "Whether a CRD is missing", self.crd_missing.clone());
+        registry.register(
+            "key_files_stale",
+            "Whether key files cannot be used and their former content is in use",
+            self.key_files_stale.clone(),
+        );
+        registry.register(
+            "certificate_not_after_timestamp_seconds",
+            "When our own certificate ends",
+            self.certificate_not_after.clone(),
+        );
         registry.register("activities", "Activity attempts ended, by activity and result", self.activities.clone());
         registry.register(
             "records_processed",

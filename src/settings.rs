@@ -1,9 +1,13 @@
 //! Settings, parsed once at the edge from flags and environment and passed in; nobody else reads the environment.
 //! Every flag has its variable, so that a Deployment needs no arguments.
 
+mod connections;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
+
+pub use self::connections::{StoreSettings, TemporalSettings, TemporalTlsSettings};
 
 /// Logging.
 #[derive(Debug, Clone, Args)]
@@ -23,34 +27,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// The store.
-#[derive(Clone, Args)]
-pub struct StoreSettings {
-    /// `postgres://user:password@host/database` or `sqlite:<path>`. May hold a password: never logged.
-    #[arg(long, env = "GTM_DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
-}
-
-impl std::fmt::Debug for StoreSettings {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("StoreSettings(..)")
-    }
-}
-
-/// Temporal.
-#[derive(Debug, Clone, Args)]
-pub struct TemporalSettings {
-    /// Frontend of the Temporal server, `host:port` or a URL.
-    #[arg(long, env = "TEMPORAL_ADDRESS", default_value = "localhost:7233")]
-    pub temporal_address: String,
-    /// Temporal namespace; exactly one store belongs to it.
-    #[arg(long, env = "TEMPORAL_NAMESPACE", default_value = "default")]
-    pub temporal_namespace: String,
-    /// Put `{clusterId}.` in front of every schedule and workflow id: for several clusters on one Temporal namespace and store.
-    #[arg(long, env = "GTM_CLUSTER_ID")]
-    pub cluster_id: Option<String>,
 }
 
 /// Where /livez, /readyz and /metrics are served.

@@ -20,10 +20,11 @@ use crate::{
     credentials::Opener,
     health::{self, Liveness, Readiness},
     ids::Names,
+    key_files::KeyFiles,
     metrics::Metrics,
     settings::WorkerSettings,
     store::{self, SCHEMA_VERSIONS, Store},
-    temporal::Temporal,
+    temporal::{self, Temporal},
     workflows::{CheckConnection, ConnectorSync, ScheduledSync},
 };
 
@@ -43,13 +44,13 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
         health::serve(settings.health.health_address, Liveness::default(), readiness.clone(), metrics.registry());
     let health = tokio::spawn(health);
     let mut stopped = stop.clone();
+    let key_files = KeyFiles::new(readiness.clone(), metrics.clone());
     let work = async {
-        let identity_file = tokio::fs::read_to_string(&settings.identity_file).await;
-        let identity_file = identity_file.with_context(|| format!("read {}", settings.identity_file.display()))?;
-        let opener = Opener::new(&identity_file).with_context(|| settings.identity_file.display().to_string())?;
+        temporal::Plan::of(&settings.temporal)?;
+        let opener = Opener::from_file(&settings.identity_file, &key_files).await?;
         let http = HttpClient::new(source_settings(&settings).await?).context("HTTP client for sources")?;
-        let store = ready_store(&settings, &readiness).await?;
-        let (temporal, installation_id) = ready_temporal(&settings, &readiness, store.as_ref()).await?;
+        let store = ready_store(&settings, &key_files, &readiness).await?;
+        let (temporal, installation_id) = ready_temporal(&settings, &key_files, &readiness, store.as_ref()).await?;
         let activities = Activities {
             installation_id,
             budget: shared_budget(&store),
@@ -68,6 +69,7 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
         served = health => anyhow::bail!("health server on {}: {served:?}", settings.health.health_address),
         // Before polling there is nothing to drain; `poll` sees `stop` by itself and gets its drain time.
         () = over_time(&mut stopped, settings.drain_seconds) => Ok(()),
+        () = key_files.clone().keep() => Ok(()),
         done = work => done,
     }
 }
@@ -91,9 +93,13 @@ async fn source_settings(settings: &WorkerSettings) -> anyhow::Result<HttpSettin
 }
 
 /// Waits until the store answers and the operator has brought its schema into this build's range (R25).
-async fn ready_store(settings: &WorkerSettings, readiness: &Readiness) -> anyhow::Result<Arc<dyn Store>> {
+async fn ready_store(
+    settings: &WorkerSettings,
+    key_files: &KeyFiles,
+    readiness: &Readiness,
+) -> anyhow::Result<Arc<dyn Store>> {
     loop {
-        let state = match store::open(&settings.store.database_url).await {
+        let state = match store::open_with(&settings.store, key_files).await {
             Ok(store) => match store.schema_version().await {
                 Ok(version) if SCHEMA_VERSIONS.contains(&version) => {
                     readiness.set("store", Ok(()));
@@ -116,11 +122,12 @@ async fn ready_store(settings: &WorkerSettings, readiness: &Readiness) -> anyhow
 /// Gives the installation id, which store and marker agree on.
 async fn ready_temporal(
     settings: &WorkerSettings,
+    key_files: &KeyFiles,
     readiness: &Readiness,
     store: &dyn Store,
 ) -> anyhow::Result<(Temporal, String)> {
     let identity = format!("gtm-sync-worker@{}", std::process::id());
-    let temporal = Temporal::connect_patiently(&settings.temporal, &identity, |error, _| {
+    let temporal = Temporal::connect_patiently(&settings.temporal, &identity, key_files, |error, _| {
         if readiness.set("temporal", Err(error.to_string())) {
             tracing::warn!(%error, "waiting for Temporal");
         }

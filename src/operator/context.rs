@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::{
     back_off::BackOff,
@@ -43,8 +44,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// Who we are.
     pub installation: Installation,
-    /// Seals credentials.
-    pub vault: Vault,
+    /// Seals credentials, to the recipient as last seen.
+    pub vault: watch::Receiver<Vault>,
     /// How long between two looks at a settled object.
     pub resync: Duration,
     /// How long a deleted Connector's rows wait for their purge.

@@ -289,7 +289,7 @@ fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> Co
         punctuality: context.punctuality(),
         installation: context.installation.clone(),
         tenant: tenant.as_ref().map(Into::into),
-        vault: context.vault.clone(),
+        vault: context.vault.borrow().clone(),
         connection: row
             .map(|row| ConnectionSeen { status: row.connection_status, checked_at: row.connection_checked_at }),
         checks: context.memory.checks(key),

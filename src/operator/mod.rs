@@ -73,9 +73,10 @@ use self::{
 use crate::{
     crd::{Connector, TenantSchedule},
     health::{self, Liveness, Readiness},
+    key_files::KeyFiles,
     metrics::Metrics,
     settings::OperatorSettings,
-    store::Store,
+    store::{self, Store},
     temporal,
 };
 
@@ -134,6 +135,8 @@ async fn operate(
     process: Process,
 ) -> anyhow::Result<()> {
     let Process { liveness, readiness, metrics } = process;
+    temporal::Plan::of(&settings.temporal)?;
+    let key_files = KeyFiles::new(readiness.clone(), metrics.clone());
     let (announcer, announcing) = Announcer::new(client.clone(), &settings.namespace);
     let dependencies = Dependencies::new(readiness, announcer.clone());
     let mut tasks = JoinSet::new();
@@ -141,14 +144,21 @@ async fn operate(
         announcing.await;
         Ok(())
     });
-    let store = start::store(settings, &dependencies).await.context("open the store")?;
+    tasks.spawn(endless(key_files.clone().keep()));
+    let store = start::store(settings, &key_files, &dependencies).await.context("open the store")?;
     let lease_end = if settings.no_leader_election { None } else { Some(candidate.acquire().await) };
     let leadership = lease_end.map_or_else(Leadership::unbounded, Leadership::until);
     let _ends = leadership.ends_here();
     metrics.leader.set(1);
     tracing::info!("leading");
-    let outside =
-        Outside { leadership: leadership.clone(), dependencies, announcer, liveness: liveness.clone(), metrics };
+    let outside = Outside {
+        leadership: leadership.clone(),
+        dependencies,
+        announcer,
+        liveness: liveness.clone(),
+        metrics,
+        key_files,
+    };
     let leader = outside.metrics.leader.clone();
     let acted = tokio::select! {
         // First of all: whoever wakes after his time must not act before he knows.
@@ -179,6 +189,7 @@ struct Outside {
     announcer: Announcer,
     liveness: Liveness,
     metrics: Metrics,
+    key_files: KeyFiles,
 }
 
 /// What the leader does.
@@ -189,7 +200,7 @@ async fn act(
     outside: Outside,
     mut tasks: JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let Outside { leadership, dependencies, announcer, liveness, metrics } = outside;
+    let Outside { leadership, dependencies, announcer, liveness, metrics, key_files } = outside;
     let workers = workers(settings).await?;
     for namespace in scopes(settings) {
         start::crds(&client, namespace, &dependencies, &metrics).await;
@@ -203,6 +214,7 @@ async fn act(
 
     let connecting = temporal::Error::Unavailable { attempted: "connect", code: "not tried yet".to_owned() };
     let (slot, temporal) = watch::channel(Err(connecting));
+    let (vault_sender, vault) = watch::channel(Vault::new(sealer, &installation.id));
     let (gone_sender, gone) = mpsc::unbounded_channel();
     let watches: Vec<_> = scopes(settings).map(|namespace| Watches::start(&client, namespace, &gone_sender)).collect();
     let context = Arc::new(Context {
@@ -219,7 +231,7 @@ async fn act(
         store,
         temporal,
         fleet: Fleet { scopes: watches.iter().map(Watches::scope).collect() },
-        vault: Vault::new(sealer, &installation.id),
+        vault,
         installation,
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         purge_grace: Duration::from_secs(settings.retention.purge_grace_seconds),
@@ -242,8 +254,11 @@ async fn act(
         );
         tasks.spawn(endless(keep));
     }
-    let kept = links::keep_temporal(settings.temporal.clone(), slot, Arc::clone(&context));
+    let kept = links::keep_temporal(settings.temporal.clone(), key_files, slot, Arc::clone(&context));
     tasks.spawn(async move { Ok(kept.await?) });
+    if settings.recipient.is_none() {
+        tasks.spawn(endless(identity::keep(settings.namespace.clone(), vault_sender, Arc::clone(&context))));
+    }
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
     tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
@@ -270,7 +285,8 @@ fn scopes(settings: &OperatorSettings) -> impl Iterator<Item = Option<&str>> {
 async fn workers(settings: &OperatorSettings) -> anyhow::Result<Option<k8s_openapi::api::apps::v1::Deployment>> {
     let Some(path) = &settings.worker_template else { return Ok(None) };
     let template = tokio::fs::read_to_string(path).await.with_context(|| format!("read {}", path.display()))?;
-    let wanted = worker_deployment::build::deployment(&template, &settings.namespace, &settings.store.database_url);
+    let on_sqlite = store::url(&settings.store).await?.starts_with("sqlite:");
+    let wanted = worker_deployment::build::deployment(&template, &settings.namespace, on_sqlite);
     Ok(Some(wanted.with_context(|| format!("worker template {}", path.display()))?))
 }
 

@@ -36,6 +36,8 @@ pub use losses::{Losses, RecordKey, Writing};
 pub use types::*;
 
 use crate::{
+    key_files::KeyFiles,
+    settings::StoreSettings,
     contract::{
         activities::{Lease, Parked, StagedRef},
         workflows::{ConnectionStatus, FailedRecord},
@@ -338,9 +340,33 @@ pub struct ConnectionFound {
 /// # Errors
 /// For another scheme, or when the database cannot be reached.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
+    open_with(&StoreSettings::of(url), &KeyFiles::default()).await
+}
+
+/// Opens the store that settings name. Its key files are watched as long as it is in use.
+///
+/// # Errors
+/// As `open`; `Refused` for settings that contradict each other, `Unavailable` for files that cannot be used (yet).
+pub async fn open_with(settings: &StoreSettings, files: &KeyFiles) -> Result<Arc<dyn Store>, Error> {
+    let url = url(settings).await?;
     match url.split_once(':') {
         Some(("sqlite", path)) => Ok(Arc::new(sqlite::SqliteStore::open(path).await?)),
-        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PostgresStore::open(url).await?)),
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(Arc::new(postgres::PostgresStore::open_with(settings, &url, files).await?))
+        }
         _ => Err(Error::Url),
     }
+}
+
+/// The URL that settings name, by itself or in a file. Holds a password.
+///
+/// # Errors
+/// `Unavailable` when the file cannot be read.
+pub async fn url(settings: &StoreSettings) -> Result<String, Error> {
+    let Some(path) = &settings.database_url_file else { return Ok(settings.database_url.clone().unwrap_or_default()) };
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| Error::Unavailable {
+        attempted: "connect",
+        code: format!("cannot read {}: {}", path.display(), error.kind()),
+    })?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }

@@ -1,6 +1,7 @@
 //! Typed calls to Temporal: connecting, schedules, starting and looking up workflows, the installation marker.
 //! Raw gRPC where the SDK is thin (no memo, no catch-up window, no conflict token). Decides nothing: callers do.
 
+pub mod access;
 pub mod client;
 pub mod cron_workflows;
 pub mod error;
@@ -8,6 +9,7 @@ pub mod installation;
 pub mod pacer;
 pub mod schedules;
 
+pub use access::Plan;
 pub use client::{CloseStatus, StartOutcome, Temporal, WorkflowState};
 pub use error::Error;
 pub use installation::Installation;

@@ -22,6 +22,18 @@ use serde_json::{Value, json};
 use crate::{crds, support};
 
 const DATABASE: &str = "database.secretName=gtm-sync-database";
+/// Everything that servers may demand.
+const LINKS: [&str; 9] = [
+    "database.passwordSecret.name=database-password",
+    "database.tls.mode=verify-full",
+    "database.tls.caSecret=database-ca",
+    "database.tls.clientCertificateSecret=database-client",
+    "temporal.tls.enabled=true",
+    "temporal.tls.serverName=temporal.example",
+    "temporal.tls.caSecret=temporal-ca",
+    "temporal.tls.clientCertificateSecret=temporal-client",
+    "temporal.apiKeySecret.name=temporal-key",
+];
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -141,6 +153,8 @@ fn a_misspelt_or_impossible_value_is_refused() {
         ("clusterId=EU_1", "does not match pattern"),
         ("watchNamespaces={a b}", "does not match pattern"),
         ("retention.runsDays=-1", "minimum: got -1, want 0"),
+        ("database.tls.mode=verify-ca", "value must be one of"),
+        ("temporal.apiKeySecret.value=x", "additional properties 'value' not allowed"),
         ("retention.days=1", "additional properties 'days' not allowed"),
     ] {
         let message = template("gtm-sync", "gtm-sync", &[DATABASE, value]).expect_err(value);
@@ -201,6 +215,44 @@ fn values_arrive_at_operator_and_workers() {
 
 #[test]
 #[ignore = "needs helm"]
+fn what_servers_demand_is_mounted_as_files_and_no_secret_stands_in_the_environment() {
+    let rendered = objects(&template("gtm-sync", "gtm-sync", &[&[DATABASE], &LINKS[..]].concat()).expect("rendered"));
+    for deployment in [operator(&rendered), &worker(&rendered)] {
+        let pod = &deployment.data["spec"]["template"]["spec"];
+        let volumes = pod["volumes"].as_array().expect("volumes");
+        let volume = volumes.iter().find(|volume| volume["name"] == "connections").expect("connections");
+        let mut files: Vec<_> = Vec::new();
+        for source in volume["projected"]["sources"].as_array().expect("sources") {
+            let secret = source["secret"]["name"].as_str().expect("a Secret");
+            let items = source["secret"]["items"].as_array().expect("items");
+            files.extend(items.iter().map(|item| (secret, item["path"].as_str().expect("a path").to_owned())));
+        }
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("mounts");
+        let mount = mounts.iter().find(|mount| mount["name"] == "connections").expect("mounted");
+        let folder = mount["mountPath"].as_str().expect("a path");
+        let environment = environment(deployment);
+        for (name, secret) in [
+            ("GTM_DATABASE_URL_FILE", "gtm-sync-database"),
+            ("GTM_DATABASE_PASSWORD_FILE", "database-password"),
+            ("PGSSLROOTCERT", "database-ca"),
+            ("PGSSLCERT", "database-client"),
+            ("PGSSLKEY", "database-client"),
+            ("TEMPORAL_TLS_SERVER_CA_CERT_PATH", "temporal-ca"),
+            ("TEMPORAL_TLS_CLIENT_CERT_PATH", "temporal-client"),
+            ("TEMPORAL_TLS_CLIENT_KEY_PATH", "temporal-client"),
+            ("GTM_TEMPORAL_API_KEY_FILE", "temporal-key"),
+        ] {
+            let path = environment[name].as_str().expect(name).strip_prefix(folder).expect(name);
+            assert!(files.contains(&(secret, path[1..].to_owned())), "{name}: {path} of {secret} in {files:?}");
+        }
+        assert_eq!((&environment["TEMPORAL_TLS"], &environment["PGSSLMODE"]), (&json!("true"), &json!("verify-full")));
+        let text = serde_json::to_string(&pod["containers"][0]["env"]).expect("JSON");
+        assert!(!text.contains("secretKeyRef"), "{text}");
+    }
+}
+
+#[test]
+#[ignore = "needs helm"]
 fn every_variable_of_the_chart_is_one_that_the_binary_reads() {
     let set = [
         DATABASE,
@@ -210,8 +262,10 @@ fn every_variable_of_the_chart_is_one_that_the_binary_reads() {
         "workers.allowedPrivateHosts={a}",
         "workers.sourceCaSecret=ca",
     ];
+    let set = [&set[..], &LINKS].concat();
     let rendered = objects(&template("gtm-sync", "gtm-sync", &set).expect("rendered"));
-    let settings = fs::read_to_string(repository().join("src/settings.rs")).expect("settings");
+    let files = ["src/settings.rs", "src/settings/connections.rs"];
+    let settings = files.map(|file| fs::read_to_string(repository().join(file)).expect("settings")).concat();
     for deployment in [operator(&rendered), &worker(&rendered)] {
         for name in environment(deployment).as_object().expect("variables").keys() {
             assert!(settings.contains(&format!("env = \"{name}\"")), "{name}");
@@ -256,6 +310,7 @@ async fn the_api_server_takes_every_rendered_manifest() {
     for set in
         [vec![DATABASE], vec![DATABASE, &watched, "workers.sourceCaSecret=ca", "podDisruptionBudget.enabled=false"]]
     {
+        let set = [&set[..], &LINKS].concat();
         let mut rendered = objects(&template("chart", &namespace, &set).expect("rendered"));
         rendered.push(worker(&rendered));
         assert!(rendered.len() >= 10, "{}", rendered.len());

@@ -172,7 +172,7 @@ conformance! {
         a_refresh_is_single_flight_and_its_token_is_kept
         of_many_that_want_to_refresh_exactly_one_may
         a_dead_holders_lock_is_void_after_a_minute
-        an_equal_digest_keeps_the_overlay_and_another_drops_it
+        an_equal_digest_keeps_the_overlay_under_any_key_and_another_drops_it
     }
     leases {
         a_take_over_closes_the_former_run_and_drops_what_it_staged

@@ -63,6 +63,7 @@ spec:
             - name: identity
               mountPath: /etc/gtm-sync/identity
               readOnly: true
+            {{- include "gtm-sync.connectionsMount" . | nindent 12 }}
             {{- if .Values.workers.sourceCaSecret }}
             - name: source-ca
               mountPath: /etc/gtm-sync/source-ca
@@ -77,6 +78,7 @@ spec:
             items:
               - key: identity
                 path: identity
+        {{- include "gtm-sync.connectionsVolume" . | nindent 8 }}
         {{- with .Values.workers.sourceCaSecret }}
         - name: source-ca
           secret:

@@ -119,6 +119,12 @@ impl Vault {
         Self { sealer, digest_key: hash.finalize().into() }
     }
 
+    /// The same digests under another recipient.
+    #[must_use]
+    pub fn for_recipient(&self, sealer: Sealer) -> Self {
+        Self { sealer, digest_key: self.digest_key }
+    }
+
     fn digest_key(&self) -> &[u8] {
         &self.digest_key
     }

@@ -23,8 +23,8 @@ pub enum Error {
 ///
 /// # Errors
 /// `Template` and `Lacks` when it is not one; `Sqlite` when the store is a file.
-pub fn deployment(template: &str, namespace: &str, database_url: &str) -> Result<Deployment, Error> {
-    if database_url.starts_with("sqlite:") {
+pub fn deployment(template: &str, namespace: &str, on_sqlite: bool) -> Result<Deployment, Error> {
+    if on_sqlite {
         return Err(Error::Sqlite);
     }
     let mut deployment: Deployment = serde_saphyr::from_str(template).map_err(|_| Error::Template)?;
@@ -59,15 +59,15 @@ spec:
 
     #[test]
     fn the_template_becomes_a_deployment_in_the_operators_namespace() {
-        let deployment = deployment(TEMPLATE, "gtm-sync", "postgres://x").expect("a Deployment");
+        let deployment = deployment(TEMPLATE, "gtm-sync", false).expect("a Deployment");
         assert_eq!(deployment.namespace().as_deref(), Some("gtm-sync"));
         assert_eq!(deployment.labels()["app.kubernetes.io/managed-by"], "gtmclarity-operator");
     }
 
     #[test]
     fn pods_never_get_a_sqlite_file_and_a_broken_template_is_named() {
-        assert_eq!(deployment(TEMPLATE, "x", "sqlite:/data/x.db"), Err(Error::Sqlite));
-        assert_eq!(deployment("[", "x", "postgres://x"), Err(Error::Template));
-        assert_eq!(deployment("metadata: {}", "x", "postgres://x"), Err(Error::Lacks("metadata.name")));
+        assert_eq!(deployment(TEMPLATE, "x", true), Err(Error::Sqlite));
+        assert_eq!(deployment("[", "x", false), Err(Error::Template));
+        assert_eq!(deployment("metadata: {}", "x", false), Err(Error::Lacks("metadata.name")));
     }
 }

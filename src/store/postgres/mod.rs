@@ -11,6 +11,7 @@ mod leader;
 mod lease;
 mod letters;
 mod life;
+mod link;
 mod merge;
 mod migrate;
 mod pool;
@@ -42,7 +43,9 @@ use crate::{
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
     ids::{ConnectorId, TenantId},
+    key_files::KeyFiles,
     model::{cursor::Load, entity::Entity},
+    settings::StoreSettings,
 };
 use fault::Fault;
 
@@ -96,7 +99,15 @@ impl PostgresStore {
     /// # Errors
     /// `Url` for a URL that cannot be read, `Unavailable` or `Refused` as the server answers.
     pub async fn open(url: &str) -> Result<Self, Error> {
-        let store = Self { pool: pool::pool(url)?, leader: None };
+        Self::open_with(&StoreSettings::of(url), url, &KeyFiles::default()).await
+    }
+
+    /// As `open`, with all that settings say; `url` is the one that they name now.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn open_with(settings: &StoreSettings, url: &str, files: &KeyFiles) -> Result<Self, Error> {
+        let store = Self { pool: pool::pool(link::load(settings, url, files).await?)?, leader: None };
         drop(store.client().await.map_err(|fault| fault.into_error("connect"))?);
         Ok(store)
     }

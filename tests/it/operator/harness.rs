@@ -100,7 +100,7 @@ impl Installation {
         let database_url = format!("sqlite:{}", directory.path().join("store.db").display());
         let store = store::open(&database_url).await.expect("store opens");
         let settings = OperatorSettings {
-            store: StoreSettings { database_url },
+            store: StoreSettings::of(database_url),
             temporal: temporal_settings,
             health: HealthSettings { health_address: ([127, 0, 0, 1], free_port()).into() },
             namespace: namespace.clone(),

@@ -1,6 +1,6 @@
 //! What needs a store that pods can share: the workers' Deployment, and a store that is away at the start.
 
-use gtm_sync::store;
+use gtm_sync::{settings::StoreSettings, store};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
@@ -39,7 +39,7 @@ async fn on_postgres() -> (Installation, Proxy) {
     url.set_host(Some("127.0.0.1")).expect("host");
     url.set_port(Some(proxy.address.port())).expect("port");
     url.set_path(&name);
-    installation.settings.store.database_url = url.to_string();
+    installation.settings.store = StoreSettings::of(url.to_string());
     installation.store = store::open(url.as_str()).await.expect("opens");
     (installation, proxy)
 }

@@ -84,7 +84,7 @@ impl House {
             company: RwLock::default(),
         };
         let settings = WorkerSettings {
-            store: StoreSettings { database_url: self.stack.database_url.clone() },
+            store: StoreSettings::of(self.stack.database_url.clone()),
             temporal: settings.clone(),
             health: HealthSettings { health_address: ([127, 0, 0, 1], 0).into() },
             identity_file,
