@@ -18,6 +18,7 @@ use super::{
     dependencies::Dependencies,
     error::{Dependency, Error},
     leadership::Leadership,
+    worker_deployment::live::versions,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
 use crate::{
@@ -70,10 +71,14 @@ impl World for LiveWorld {
             | Request::TenantClaim(_)
             | Request::PutConnector(_)
             | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
+            Request::Workers(request) if !request.is_for_temporal() => {
+                (Dependency::Kubernetes, self.deployments(request).await.map(Answer::Workers))
+            }
             Request::DescribeSchedule(_)
             | Request::CreateSchedule(_)
             | Request::UpdateSchedule(_)
             | Request::DeleteSchedule(_)
+            | Request::Workers(_)
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
             | Request::AddFinalizer(_)
@@ -127,6 +132,7 @@ impl LiveWorld {
                 Request::StartWorkflow(start) => Answer::Started(
                     temporal.start_workflow(start.workflow_type, &start.workflow_id, &start.input, start.reuse).await?,
                 ),
+                Request::Workers(request) => Answer::Workers(versions(&temporal, request).await?),
                 _ => unreachable!("`call` sends requests of Temporal only"),
             })
         };

@@ -160,6 +160,8 @@ fn as_server_user(program: &str, directory: &Path) -> Command {
 pub struct TemporalServer {
     /// `host:port` of the frontend.
     pub address: String,
+    /// Its dynamic configuration, `key=value`.
+    config: Vec<String>,
     port: u16,
     directory: tempfile::TempDir,
     process: Option<Process>,
@@ -167,8 +169,14 @@ pub struct TemporalServer {
 
 impl TemporalServer {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With these values, `key=value`, of its dynamic configuration.
+    pub async fn start_with(config: &[&str]) -> Self {
         let (directory, port) = (tempfile::tempdir().expect("temporary directory"), free_port());
-        let mut server = Self { address: format!("127.0.0.1:{port}"), port, directory, process: None };
+        let config = config.iter().map(|&value| value.to_owned()).collect();
+        let mut server = Self { address: format!("127.0.0.1:{port}"), config, port, directory, process: None };
         server.resume();
         server.ready().await;
         server
@@ -185,6 +193,9 @@ impl TemporalServer {
         command.args(["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--log-level", "warn", "--disable-config-file", "--disable-config-env"]);
         command.arg("--db-filename").arg(self.directory.path().join("temporal.db"));
+        for value in &self.config {
+            command.args(["--dynamic-config-value", value]);
+        }
         self.process = Some(Process::start(&mut command, &self.directory.path().join("log")));
     }
 

@@ -76,7 +76,7 @@ impl Running {
     }
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
@@ -96,6 +96,7 @@ impl Installation {
             namespace: namespace.clone(),
             watch_namespaces: vec![namespace.clone()],
             worker_template: None,
+            worker_max_replicas: None,
             recipient: None,
             no_leader_election: true,
             lease_seconds: 15,
