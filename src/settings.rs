@@ -56,8 +56,12 @@ pub struct OperatorSettings {
     #[arg(long, env = "GTM_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
     /// File with the Deployment of the shared worker pool, as the chart renders it; without it workers run elsewhere.
+    /// Its `replicas` are the least that there are; without them an autoscaler of yours decides.
     #[arg(long, env = "GTM_WORKER_TEMPLATE")]
     pub worker_template: Option<PathBuf>,
+    /// The most pods that the shared worker pool gets by its load. Default: as many as the least, a fixed number.
+    #[arg(long, env = "GTM_WORKER_MAX_REPLICAS")]
+    pub worker_max_replicas: Option<u16>,
     /// Seal credentials to this age recipient. Default: the one in ConfigMap `gtm-sync-recipient`, made on first start.
     #[arg(long, env = "GTM_RECIPIENT")]
     pub recipient: Option<String>,
@@ -135,6 +139,16 @@ pub struct WorkerSettings {
     /// Extra CA certificates (PEM file) for sources, beside Mozilla's, which are built in.
     #[arg(long, env = "GTM_SOURCE_CA_FILE")]
     pub source_ca_file: Option<PathBuf>,
+    /// Name of the Worker Deployment in Temporal that this worker belongs to; set by the operator, with the build id.
+    #[arg(long, env = "GTM_WORKER_DEPLOYMENT", requires = "build_id")]
+    pub worker_deployment: Option<String>,
+    /// Poll as this build of the Worker Deployment: runs that it begins stay with it. Without one, any worker takes any run.
+    #[arg(long, env = "GTM_BUILD_ID", requires = "worker_deployment")]
+    pub build_id: Option<String>,
+    /// Drain and end after so many activities, for whoever started this process to start it again: the SDK keeps a little
+    /// memory of each (docs/workers.md). 0 = never.
+    #[arg(long, env = "GTM_RECYCLE_AFTER_ACTIVITIES", default_value_t = 0)]
+    pub recycle_after_activities: u64,
     /// How long activities may go on after SIGTERM, in seconds; below the pod's grace period.
     #[arg(long, env = "GTM_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,

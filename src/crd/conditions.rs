@@ -129,7 +129,11 @@ pub mod reason {
 
         /// Workers available: at least one pod is ready.
         PODS_READY = "PodsReady",
-        /// Workers not available: no pod of their Deployment is ready.
+        /// Workers available: their pods come when there is something to do, and leave afterwards.
+        ON_DEMAND = "OnDemand",
+        /// Workers available: pods are ready, but those of a newer build do not get ready, and take no work.
+        ROLLOUT_STALLED = "RolloutStalled",
+        /// Workers not available: no pod of the build that takes new runs is ready.
         NO_PODS_READY = "NoPodsReady",
         /// Workers unknown: their Deployment was not seen yet.
         DEPLOYMENT_PENDING = "DeploymentPending",

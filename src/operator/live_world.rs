@@ -19,6 +19,7 @@ use super::{
     dependencies::Dependencies,
     error::{Dependency, Error},
     leadership::Leadership,
+    worker_deployment::live::versions,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
 use crate::{
@@ -74,6 +75,9 @@ impl World for LiveWorld {
             | Request::RecordTenantTokens(..)
             | Request::PutConnector(_)
             | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
+            Request::Workers(request) if !request.is_for_temporal() => {
+                (Dependency::Kubernetes, self.deployments(request).await.map(Answer::Workers))
+            }
             Request::DescribeSchedule(_)
             | Request::CreateSchedule(_)
             | Request::UpdateSchedule(_)
@@ -83,6 +87,7 @@ impl World for LiveWorld {
             | Request::ListSchedules
             | Request::FindCronWorkflow(_)
             | Request::TerminateCron(_)
+            | Request::Workers(_)
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
             | Request::TenantOf(..)
@@ -153,6 +158,7 @@ impl LiveWorld {
                 Request::StartWorkflow(start) => Answer::Started(
                     temporal.start_workflow(start.workflow_type, &start.workflow_id, &start.input, start.reuse).await?,
                 ),
+                Request::Workers(request) => Answer::Workers(versions(&temporal, request).await?),
                 _ => unreachable!("`call` sends requests of Temporal only"),
             })
         };

@@ -69,6 +69,7 @@ use self::{
     lease::Candidate,
     live_world::LiveWorld,
     names::Installation,
+    worker_deployment::pool::{Pool, Wanted},
 };
 use crate::{
     crd::{Connector, TenantSchedule},
@@ -201,7 +202,7 @@ async fn act(
     mut tasks: JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let Outside { leadership, dependencies, announcer, liveness, metrics, key_files } = outside;
-    let workers = workers(settings).await?;
+    let pool = workers(settings).await?;
     for namespace in scopes(settings) {
         start::crds(&client, namespace, &dependencies, &metrics).await;
     }
@@ -245,14 +246,9 @@ async fn act(
         memory: Memory::default(),
     });
     let (availability_sender, availability) = watch::channel(None);
-    if let Some(wanted) = workers {
-        let keep = worker_deployment::apply::keep(
-            wanted,
-            settings.namespace.clone(),
-            availability_sender,
-            Arc::clone(&context),
-        );
-        tasks.spawn(endless(keep));
+    if let Some(pool) = pool {
+        let wanted = Wanted::of(&pool, &context.installation).context("worker template")?;
+        tasks.spawn(endless(worker_deployment::keep::keep(wanted, availability_sender, Arc::clone(&context))));
     }
     let kept = links::keep_temporal(settings.temporal.clone(), key_files, slot, Arc::clone(&context));
     tasks.spawn(async move { Ok(kept.await?) });
@@ -282,12 +278,14 @@ fn scopes(settings: &OperatorSettings) -> impl Iterator<Item = Option<&str>> {
     all.into_iter().chain(settings.watch_namespaces.iter().map(|namespace| Some(namespace.as_str())))
 }
 
-async fn workers(settings: &OperatorSettings) -> anyhow::Result<Option<k8s_openapi::api::apps::v1::Deployment>> {
+/// The pool of workers that serves every tenant, if the operator deploys it.
+async fn workers(settings: &OperatorSettings) -> anyhow::Result<Option<Pool>> {
     let Some(path) = &settings.worker_template else { return Ok(None) };
     let template = tokio::fs::read_to_string(path).await.with_context(|| format!("read {}", path.display()))?;
     let on_sqlite = store::url(&settings.store).await?.starts_with("sqlite:");
-    let wanted = worker_deployment::build::deployment(&template, &settings.namespace, on_sqlite);
-    Ok(Some(wanted.with_context(|| format!("worker template {}", path.display()))?))
+    let most = settings.worker_max_replicas.map(i32::from);
+    let pool = Pool::shared(&template, &settings.namespace, on_sqlite, most);
+    Ok(Some(pool.with_context(|| format!("worker template {}", path.display()))?))
 }
 
 /// Follows deletions side by side, so that one that waits holds no other.

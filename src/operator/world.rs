@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::error::Error;
+use super::{
+    error::Error,
+    worker_deployment::requests::{WorkerAnswer, WorkerRequest},
+};
 use crate::{
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
@@ -109,6 +112,8 @@ pub enum Request {
     RemoveFinalizer(ObjectKey),
     /// Server-side apply of our part of the status → `Done`.
     ApplyStatus(ObjectKey, StatusPart),
+    /// Of a rollout of workers → `Workers`.
+    Workers(WorkerRequest),
 }
 
 /// The fields of a status that one writer owns, as they should be.
@@ -160,6 +165,8 @@ pub enum Answer {
     Ended(bool),
     /// To `GetSecret`: its text values; `None` = there is no such Secret.
     Secret(Option<SecretFields>),
+    /// To `Workers`.
+    Workers(WorkerAnswer),
 }
 
 /// What a step learns from a call.

@@ -214,6 +214,7 @@ impl State {
                 self.statuses.push(part.fields);
                 Answer::Done
             }
+            Request::Workers(_) => unreachable!("rollouts have a world of their own"),
         })
     }
 

@@ -216,22 +216,23 @@ fn as_server_user(program: &str, directory: &Path) -> Command {
 pub struct TemporalServer {
     /// `host:port` of the frontend.
     pub address: String,
+    /// Its dynamic configuration, `key=value`.
+    config: Vec<String>,
     port: u16,
-    dynamic_config: &'static [&'static str],
     directory: tempfile::TempDir,
     process: Option<Process>,
 }
 
 impl TemporalServer {
     pub async fn start() -> Self {
-        Self::with(&[]).await
+        Self::start_with(&[]).await
     }
 
-    /// With these values of dynamic configuration, `key=JSON`.
-    pub async fn with(dynamic_config: &'static [&'static str]) -> Self {
+    /// With these values, `key=value`, of its dynamic configuration.
+    pub async fn start_with(config: &[&str]) -> Self {
         let (directory, port) = (tempfile::tempdir().expect("temporary directory"), free_port());
-        let address = format!("127.0.0.1:{port}");
-        let mut server = Self { address, port, dynamic_config, directory, process: None };
+        let config = config.iter().map(|&value| value.to_owned()).collect();
+        let mut server = Self { address: format!("127.0.0.1:{port}"), config, port, directory, process: None };
         server.resume();
         server.ready().await;
         server
@@ -248,7 +249,7 @@ impl TemporalServer {
         command.args(["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--log-level", "warn", "--disable-config-file", "--disable-config-env"]);
         command.arg("--db-filename").arg(self.directory.path().join("temporal.db"));
-        for value in self.dynamic_config {
+        for value in &self.config {
             command.args(["--dynamic-config-value", value]);
         }
         self.process = Some(Process::start(&mut command, &self.directory.path().join("log")));

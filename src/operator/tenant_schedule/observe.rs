@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::{
         crd::{PauseStatus, conditions::WORKERS_AVAILABLE},
-        operator::status_part::status_of,
+        operator::{status_part::status_of, worker_deployment::status::Pods},
     };
 
     fn members(healthy: &[Option<&str>]) -> Vec<Member> {
@@ -125,7 +125,7 @@ mod tests {
             status_of(&status.conditions, WORKERS_AVAILABLE).map(str::to_owned)
         };
         assert_eq!(of(None), None);
-        assert_eq!(of(Some(&Availability::Pods { ready: 0 })), Some("False".to_owned()));
-        assert_eq!(of(Some(&Availability::Pods { ready: 1 })), Some("True".to_owned()));
+        assert_eq!(of(Some(&Availability { pods: Pods::Missing, is_stalled: false })), Some("False".to_owned()));
+        assert_eq!(of(Some(&Availability { pods: Pods::Ready, is_stalled: true })), Some("True".to_owned()));
     }
 }

@@ -106,6 +106,7 @@ impl Installation {
             namespace: namespace.clone(),
             watch_namespaces: vec![namespace.clone()],
             worker_template: None,
+            worker_max_replicas: None,
             recipient: None,
             no_leader_election: true,
             lease_seconds: 15,

@@ -92,9 +92,12 @@ impl House {
             max_concurrent_workflows: LIVES_AT_ONCE,
             allowed_private_hosts,
             source_ca_file: None,
+            worker_deployment: None,
+            build_id: None,
+            recycle_after_activities: 0,
             drain_seconds: 1,
         };
-        worker::poll(&settings, temporal, activities).await.expect("the worker works");
+        worker::poll(&settings, temporal, activities, watch::Sender::new(false)).await.expect("the worker works");
     }
 }
 
