@@ -99,6 +99,17 @@ pub(crate) const LUA: Tool = Tool {
     usually: "20 s",
 };
 
+/// Driver and peer of `cargo xtask bench operator`: its sources are in the module itself.
+pub(crate) const OPERATOR_PEER: Tool = Tool {
+    name: "operator-peer",
+    version: "",
+    module: "operator-peer",
+    package: ".",
+    version_arguments: &[],
+    fits: &[],
+    usually: "3 min",
+};
+
 /// What the layers without pods need; first what is needed first.
 pub(crate) const SERVICES: &[&Tool] = &[&ETCD, &KUBE_APISERVER, &KUBECTL, &TEMPORAL, &HELM];
 /// What pods need on top.
@@ -220,6 +231,23 @@ async fn build(machine: &Machine, tool: &Tool) -> anyhow::Result<PathBuf> {
     }
     fs::rename(&unfinished, &path).with_context(|| format!("could not move the program to {}", path.display()))?;
     step.done(path.display());
+    Ok(path)
+}
+
+/// Builds a program whose sources are in this repository; Go's own cache knows what is new.
+///
+/// # Errors
+/// Without Go, or when its packages cannot be had.
+pub(crate) async fn build_own(machine: &Machine, tool: &Tool) -> anyhow::Result<PathBuf> {
+    if machine.program("go").is_none() {
+        bail!("{} is built with Go 1.26 or newer, which was not found (https://go.dev/dl)", tool.name);
+    }
+    let directory = machine.target.join("xtask/tools");
+    fs::create_dir_all(&directory)?;
+    let step = console::step(format!("building {} (the first time usually {})", tool.name, tool.usually));
+    let path = directory.join(tool.name);
+    process::logged(go_build(machine, tool, &path), &directory.join(format!("{}.log", tool.name))).await?;
+    step.done("");
     Ok(path)
 }
 
