@@ -58,6 +58,7 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
             opener,
             http,
             names: Names::new(settings.temporal.cluster_id.as_deref()),
+            tenant_syncs: settings.tenant_share(),
             metrics,
             draining: stop,
             company: RwLock::default(),

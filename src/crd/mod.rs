@@ -15,12 +15,12 @@ mod schedule_policies;
 mod tenant_schedule;
 
 pub use connector::{
-    Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, FieldsSpec, HubspotSource, Limits,
+    AutoRestart, Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, FieldsSpec, HubspotSource, Limits,
     SchemaContract, SecretRef, Source, StreamName, StreamSpec, SyncSpec,
 };
 pub use connector_status::{
-    Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, Findings, LastSync, LastSyncOutcome,
-    Phase, Progress, RefusedSweep, StreamCount,
+    AutoRestartStatus, Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, Findings, LastSync,
+    LastSyncOutcome, Phase, Progress, RefusedSweep, StreamCount,
 };
 pub use definition::{definitions, manifests};
 pub use duration::{DurationText, InvalidDuration};

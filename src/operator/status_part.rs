@@ -50,7 +50,17 @@ pub const CONNECTOR_CONTROL: Ownership = Ownership {
 /// What is observed of a connector's connection and runs.
 pub const CONNECTOR_OBSERVED: Ownership = Ownership {
     manager: "gtmclarity-operator/connector-observation",
-    fields: &["connection", "progress", "lastSync", "lastSuccessTime", "cursor", "position", "deadLetters", "findings"],
+    fields: &[
+        "connection",
+        "progress",
+        "lastSync",
+        "lastSuccessTime",
+        "cursor",
+        "position",
+        "deadLetters",
+        "findings",
+        "autoRestart",
+    ],
     conditions: &[CONNECTED, HEALTHY, SYNCING],
 };
 
@@ -124,6 +134,12 @@ impl Wish {
     #[must_use]
     pub fn no(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { condition, status: "False", reason, message: message.into() }
+    }
+
+    /// The message, if the status is False.
+    #[must_use]
+    pub fn failing(&self) -> Option<&str> {
+        (self.status == "False").then_some(self.message.as_str())
     }
 
     /// `status: "Unknown"`.

@@ -1,7 +1,8 @@
-//! Typed calls to Temporal: connecting, schedules, starting and looking up workflows, the installation marker.
+//! Typed calls to Temporal: connecting, schedules, starting, listing and looking up workflows, the installation marker.
 //! Raw gRPC where the SDK is thin (no memo, no catch-up window, no conflict token). Decides nothing: callers do.
 
 pub mod client;
+pub mod closed;
 pub mod error;
 pub mod installation;
 pub mod pacer;

@@ -7,6 +7,7 @@ mod guards;
 mod harness;
 mod leaders;
 mod outages;
+mod restarts;
 mod samples;
 mod schedules;
 mod tenants;
