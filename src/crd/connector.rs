@@ -5,13 +5,11 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectorRequests, ConnectorStatus, duration::DurationText, rules};
+use super::{AutoRestart, ConnectorRequests, ConnectorStatus, duration::DurationText, rules};
 use crate::ids::TenantId;
 
 /// As `model::config::DEFAULT_BATCH_SIZE`; a test compares them.
 const DEFAULT_BATCH_SIZE: i32 = 5_000;
-/// With the default pauses: a little over two hours, and the seed's schedule ticks every four.
-const DEFAULT_MAX_RESTARTS: i32 = 7;
 /// A fifth of a vendor's daily quota stays with the tenant's other tools.
 const DEFAULT_QUOTA_RESERVE_PERCENT: i32 = 20;
 /// A run in which every second record is refused is a wrong configuration, not dirty data.
@@ -313,38 +311,6 @@ impl Default for SyncSpec {
     }
 }
 
-/// How a sync that failed is started again. Ticks go on meanwhile, and a failure of theirs counts like any other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AutoRestart {
-    /// Whether to restart.
-    #[serde(default = "yes")]
-    pub enabled: bool,
-    /// Restarts until one completes; after that the next tick is awaited.
-    #[serde(default = "default_max_restarts")]
-    #[schemars(range(min = 1, max = 100))]
-    pub max_restarts: i32,
-    /// Pause after the first failure; it doubles with each further one in a row.
-    #[serde(default = "default_initial_backoff")]
-    #[schemars(with = "rules::Period")]
-    pub initial_backoff: DurationText,
-    /// Longest pause.
-    #[serde(default = "default_max_backoff")]
-    #[schemars(with = "rules::Period")]
-    pub max_backoff: DurationText,
-}
-
-impl Default for AutoRestart {
-    fn default() -> Self {
-        Self {
-            enabled: yes(),
-            max_restarts: default_max_restarts(),
-            initial_backoff: default_initial_backoff(),
-            max_backoff: default_max_backoff(),
-        }
-    }
-}
-
 /// Limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -398,22 +364,6 @@ pub enum ConnectorState {
     Paused,
     /// As Paused, and the connector's own schedule is removed.
     Stopped,
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn default_max_restarts() -> i32 {
-    DEFAULT_MAX_RESTARTS
-}
-
-fn default_initial_backoff() -> DurationText {
-    DurationText::literal("1m")
-}
-
-fn default_max_backoff() -> DurationText {
-    DurationText::literal("1h")
 }
 
 fn default_batch_size() -> i32 {

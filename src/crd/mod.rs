@@ -1,6 +1,7 @@
 //! The Kubernetes API `sync.gtmclarity.io/v1alpha1`: types, defaults, rules, and the files generated from them.
 //! Schemas are at least as strict as the Rust types, so that no object the API server admits can fail to parse.
 
+mod auto_restart;
 mod columns;
 pub mod conditions;
 mod connector;
@@ -14,8 +15,9 @@ mod rules;
 mod schedule_policies;
 mod tenant_schedule;
 
+pub use auto_restart::AutoRestart;
 pub use connector::{
-    AutoRestart, Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, FieldsSpec, HubspotSource, Limits,
+    Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, FieldsSpec, HubspotSource, Limits,
     SchemaContract, SecretRef, Source, StreamName, StreamSpec, SyncSpec,
 };
 pub use connector_status::{

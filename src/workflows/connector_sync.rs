@@ -12,6 +12,7 @@ use temporalio_workflow::{
 };
 
 use super::{
+    batches::{fetch_ahead, reference, write},
     calls::{self, Patience, call, parse_input, sync_activity},
     fault::Fault,
 };
@@ -19,8 +20,7 @@ use crate::contract::{
     CONNECTOR_SYNC_WORKFLOW, GET_SYNC_PROGRESS,
     activities::{
         Authenticate, AuthenticateInput, AuthenticateResult, Effort, Lease, Parked, Staged, StagedRef, StateUpdate,
-        SyncBatch, SyncBatchInput, SyncBatchResult, UpdateSyncState, UpdateSyncStateInput, UpdateSyncStateResult,
-        WriteRecords, WriteRecordsInput, WriteRecordsResult,
+        SyncBatchResult, UpdateSyncState, UpdateSyncStateInput, UpdateSyncStateResult, WriteRecordsResult,
     },
     workflows::{
         ConnectorSyncInput, ConnectorSyncResult, ContinuedSyncInput, Phase, RUN_BUDGET, SyncOutcome, SyncProgress,
@@ -394,52 +394,4 @@ impl Session {
     fn show(&self, phase: Phase) {
         self.ctx.state_mut(|workflow| workflow.progress.phase = phase);
     }
-}
-
-fn reference(staged: &Staged) -> StagedRef {
-    StagedRef { staged_id: staged.staged_id.clone(), seq: staged.seq }
-}
-
-/// Fetches up to `count` batches one after the other, each starting where the one before ends.
-async fn fetch_ahead(
-    ctx: &WorkflowContext<ConnectorSync>,
-    lease: &Lease,
-    mut seq: i64,
-    mut after: Option<String>,
-    count: usize,
-) -> (Vec<SyncBatchResult>, Option<Fault>) {
-    let mut fetched = Vec::new();
-    while fetched.len() < count {
-        let input = SyncBatchInput { lease: lease.clone(), seq, after: after.take() };
-        match call(ctx, SyncBatch, input, sync_activity(&lease.tenant_id)).await {
-            Ok(SyncBatchResult::Staged(staged)) => {
-                seq = staged.seq + 1;
-                after = Some(staged.staged_id.clone());
-                let go_on = !staged.last && !staged.barrier && staged.parked.is_none();
-                fetched.push(SyncBatchResult::Staged(staged));
-                if !go_on {
-                    break;
-                }
-            }
-            Ok(parked @ SyncBatchResult::Parked(_)) => {
-                fetched.push(parked);
-                break;
-            }
-            Err(fault) => return (fetched, Some(fault)),
-        }
-    }
-    (fetched, None)
-}
-
-/// Writes one commit; `None` when there is nothing to write.
-async fn write(
-    ctx: &WorkflowContext<ConnectorSync>,
-    lease: &Lease,
-    commit: &[StagedRef],
-) -> Result<Option<WriteRecordsResult>, Fault> {
-    if commit.is_empty() {
-        return Ok(None);
-    }
-    let input = WriteRecordsInput { lease: lease.clone(), batches: commit.to_vec() };
-    call(ctx, WriteRecords, input, sync_activity(&lease.tenant_id)).await.map(Some)
 }
