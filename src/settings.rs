@@ -133,6 +133,10 @@ pub struct WorkerSettings {
     /// Workflow tasks at work at once, not cached runs (seed: 5; R41).
     #[arg(long, env = "GTM_MAX_CONCURRENT_WORKFLOWS", default_value_t = 5)]
     pub max_concurrent_workflows: usize,
+    /// Syncs of one tenant that may be at work at once, the others wait in line; parked ones are not counted. The same on
+    /// every worker of a pool. Default: half of a worker's activities, at two a sync, between 1 and 4. 0 = any number.
+    #[arg(long, env = "GTM_TENANT_SYNCS")]
+    pub tenant_syncs: Option<u32>,
     /// Private addresses that connectors may dial, `host`, `host:port` or CIDR, comma-separated. Default: none.
     #[arg(long, env = "GTM_ALLOWED_PRIVATE_HOSTS", value_delimiter = ',')]
     pub allowed_private_hosts: Vec<String>,
@@ -152,4 +156,14 @@ pub struct WorkerSettings {
     /// How long activities may go on after SIGTERM, in seconds; below the pod's grace period.
     #[arg(long, env = "GTM_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
+}
+
+impl WorkerSettings {
+    /// Syncs of one tenant that may be at work at once; `None` = any number. A sync has two activities at work: it fetches
+    /// and writes (R39); half of the slots are left to the other tenants (R42).
+    #[must_use]
+    pub fn tenant_share(&self) -> Option<u32> {
+        let half = u32::try_from(self.max_concurrent_activities / 2 / 2).unwrap_or(u32::MAX);
+        Some(self.tenant_syncs.unwrap_or(half.clamp(1, 4))).filter(|share| *share > 0)
+    }
 }

@@ -65,6 +65,7 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
             opener,
             http,
             names: Names::new(settings.temporal.cluster_id.as_deref()),
+            tenant_syncs: settings.tenant_share(),
             metrics,
             draining,
             company: RwLock::default(),

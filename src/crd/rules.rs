@@ -67,13 +67,17 @@ text!(
     AnyDuration, 2..=duration::MAX_LENGTH, [written_as_duration()]
 );
 text!(
+    /// A time that passes: a pause, an age.
+    Period, 2..=duration::MAX_LENGTH, [
+        written_as_duration(),
+        at_least("1s", "must be at least 1s"),
+    ]
+);
+text!(
     /// A catch-up window: the server's minimum is 10 s (docs/facts.md, Temporal).
     CatchUpWindow, 2..=duration::MAX_LENGTH, [
         written_as_duration(),
-        rule(
-            format!("!({}) || duration(self) >= duration('10s')", matches(duration::PATTERN)),
-            "catchUpWindow must be at least 10s; choose at least one interval of the schedule",
-        ),
+        at_least("10s", "catchUpWindow must be at least 10s; choose at least one interval of the schedule"),
     ]
 );
 text!(
@@ -256,6 +260,10 @@ pub(super) fn connector_name() -> Rule {
 /// A test on `self`; the pattern stands in a raw CEL string.
 fn matches(pattern: &str) -> String {
     format!("self.matches(r'{pattern}')")
+}
+
+fn at_least(shortest: &str, message: &str) -> Rule {
+    rule(format!("!({}) || duration(self) >= duration('{shortest}')", matches(duration::PATTERN)), message)
 }
 
 fn written_as_duration() -> Rule {

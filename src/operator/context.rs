@@ -32,6 +32,17 @@ use crate::{
 /// A connector by its ids.
 pub type ConnectorIds = (TenantId, ConnectorId);
 
+/// A run that the store shows at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRun {
+    /// Its connector.
+    pub ids: ConnectorIds,
+    /// Its workflow id.
+    pub workflow_id: String,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
 /// What everybody shares.
 pub struct Context {
     /// The seam to the outside.
@@ -172,6 +183,21 @@ impl Memory {
         let behind: Vec<_> = told.map(|(ids, _)| ids.clone()).collect();
         inner.dirty.extend(behind);
         inner.told.keys().filter(|key| key.kind == Kind::TenantSchedule).cloned().collect()
+    }
+
+    /// Runs that are at work, as last read.
+    #[must_use]
+    pub fn open_runs(&self) -> Vec<OpenRun> {
+        let open = |(ids, row): (&ConnectorIds, &ConnectorStatusRow)| {
+            let run = row.last_run.as_ref().filter(|run| run.outcome.is_none())?;
+            Some(OpenRun { ids: ids.clone(), workflow_id: run.workflow_id.clone(), started_at: run.started_at })
+        };
+        self.lock().rows.iter().filter_map(open).collect()
+    }
+
+    /// Its status may be behind, though its row did not change.
+    pub fn show(&self, ids: &ConnectorIds) {
+        self.lock().dirty.insert(ids.clone());
     }
 
     /// Their status is no longer behind.

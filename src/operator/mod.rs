@@ -2,10 +2,11 @@
 //!
 //! `lease` says who leads and `leadership` whether we still do. Reconcilers are pure steps behind one seam (`world`): `tenant_schedule/` and `connector/` decide, `schedule` and
 //! `schedule_removal` are the parts they share, `live_world` does. `controller` runs them, `run_status` writes what is
-//! observed, `sweep` follows deletions, `census` looks at all that stands in Temporal, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
+//! observed, `closed_runs` closes runs that ended without a word, `sweep` follows deletions, `census` looks at all that stands in Temporal, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
 
 pub mod back_off;
 pub mod census;
+pub mod closed_runs;
 pub mod connector;
 pub mod context;
 pub mod controller;
@@ -258,6 +259,7 @@ async fn act(
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
     tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
+    tasks.spawn(endless(closed_runs::keep(Arc::clone(&context))));
     tasks.spawn(endless(sweep::keep(Arc::clone(&context))));
     tasks.spawn(endless(census::keep(Arc::clone(&context))));
     tasks.spawn(endless(retention::keep(settings.retention, Arc::clone(&context))));

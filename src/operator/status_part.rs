@@ -60,7 +60,17 @@ pub const CONNECTOR_CONTROL: Ownership = Ownership {
 /// What is observed of a connector's connection and runs.
 pub const CONNECTOR_OBSERVED: Ownership = Ownership {
     manager: "gtmclarity-operator/connector-observation",
-    fields: &["connection", "progress", "lastSync", "lastSuccessTime", "cursor", "position", "deadLetters", "findings"],
+    fields: &[
+        "connection",
+        "progress",
+        "lastSync",
+        "lastSuccessTime",
+        "cursor",
+        "position",
+        "deadLetters",
+        "findings",
+        "autoRestart",
+    ],
     conditions: &[CONNECTED, HEALTHY, SYNCING],
 };
 
@@ -136,10 +146,10 @@ impl Wish {
         Self { condition, status: "False", reason, message: message.into() }
     }
 
-    /// Whether it says no.
+    /// The message, if the status is False.
     #[must_use]
-    pub fn is_no(&self) -> bool {
-        self.status == "False"
+    pub fn failing(&self) -> Option<&str> {
+        (self.status == "False").then_some(self.message.as_str())
     }
 
     /// `status: "Unknown"`.

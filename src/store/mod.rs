@@ -20,6 +20,7 @@ mod projection;
 mod purge;
 mod quotes;
 mod record_ids;
+mod share;
 pub mod sqlite;
 mod stored;
 mod tally;
@@ -39,7 +40,7 @@ use crate::{
     key_files::KeyFiles,
     settings::StoreSettings,
     contract::{
-        activities::{Lease, Parked, StagedRef},
+        activities::{Effort, Lease, Parked, StagedRef},
         workflows::{ConnectionStatus, FailedRecord},
     },
     credentials::TokenStore,
@@ -149,6 +150,21 @@ pub trait Store: TokenStore + Send + Sync {
         found: &ConnectionFound,
     ) -> Result<(), Error>;
 
+    /// Asks for one of the tenant's places (R42). Whoever asks stands in a line by the time of its first question, a run that
+    /// was parked by its start, and keeps its place there until it takes its lease; the places of those ahead are theirs. Who
+    /// has a place already is not asked to wait.
+    ///
+    /// # Idempotency
+    /// Asking again keeps the place in the line.
+    async fn ask_for_turn(&self, request: &TurnRequest) -> Result<Turn, Error>;
+
+    /// Closes the run of somebody who ended without a word, and frees its lease (R12); its load stays, what it staged dies
+    /// with the next lease. The caller has seen in Temporal that it is closed, after it had read this epoch.
+    ///
+    /// # Errors
+    /// `StaleRun` when it is not the holder any more.
+    async fn close_run(&self, dead: &DeadRun) -> Result<(), Error>;
+
     /// Who holds the lease, if anybody.
     async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error>;
 
@@ -159,7 +175,8 @@ pub trait Store: TokenStore + Send + Sync {
     ///
     /// # Errors
     /// `StaleRun` when the holder is not `expected_epoch` any more; `Stopped` when the connector is not Running, not of
-    /// that uid, or its tenant is removed; `AccountChanged` when its rows are another account's.
+    /// that uid, or its tenant is removed; `AccountChanged` when its rows are another account's; `NoPlace` when
+    /// `request.tenant_syncs` others of the tenant are at work.
     async fn take_lease(&self, request: &LeaseRequest) -> Result<LeaseGranted, Error>;
 
     /// The resume point and cursor as committed, checked against the lease.
@@ -226,7 +243,7 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// Ends the run: on `Complete` of a finished load moves the cursor to the load's watermark, records its findings and
     /// forgets the load; when it read everything, dead letters from before it are resolved. On `More` and `Failed` the
-    /// load stays. Closes the run row and releases the lease.
+    /// load stays. Closes the run row, with what the run's activities took, and releases the lease.
     ///
     /// A stopped connector's run can end too.
     ///
@@ -235,7 +252,7 @@ pub trait Store: TokenStore + Send + Sync {
     ///
     /// # Idempotency
     /// By (lease epoch): a second call returns the recorded end.
-    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error>;
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd, effort: Effort) -> Result<RunSummary, Error>;
 
     /// Shows in the run row that the run waits (or goes on, with `None`).
     async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error>;

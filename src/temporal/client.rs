@@ -71,6 +71,20 @@ pub enum WorkflowState {
     NotFound,
 }
 
+impl CloseStatus {
+    /// Said of a run that did not say so itself.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Completed => "completed in Temporal, and nothing of it is recorded here",
+            Self::Failed => "failed in Temporal without a word",
+            Self::Cancelled => "cancelled in Temporal",
+            Self::Terminated => "terminated in Temporal",
+            Self::TimedOut => "timed out in Temporal",
+        }
+    }
+}
+
 /// How a workflow closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseStatus {

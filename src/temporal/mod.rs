@@ -1,8 +1,9 @@
-//! Typed calls to Temporal: connecting, schedules, workflows, worker deployments, the installation marker.
+//! Typed calls to Temporal: connecting, schedules, starting, listing and looking up workflows, worker deployments, the installation marker.
 //! Raw gRPC where the SDK is thin (no memo, no catch-up window, no conflict token). Decides nothing: callers do.
 
 pub mod access;
 pub mod client;
+pub mod closed;
 pub mod cron_workflows;
 pub mod error;
 pub mod installation;

@@ -150,6 +150,7 @@ fn a_misspelt_or_impossible_value_is_refused() {
         ("workers.maxReplicas=0", "minimum: got 0, want 1"),
         ("workers.podTemplate.container=x", "additional properties 'container' not allowed"),
         ("workers.maxConcurrentWorkflows=1", "minimum: got 1, want 2"),
+        ("workers.tenantSyncs=-1", "minimum: got -1, want 0"),
         ("log.format=yaml", "value must be one of 'json', 'text'"),
         ("image.digest=latest", "does not match pattern"),
         ("clusterId=EU_1", "does not match pattern"),
@@ -175,6 +176,7 @@ fn values_arrive_at_operator_and_workers() {
         "workers.allowedPrivateHosts={10.0.0.0/8,sim:80}",
         "workers.drainSeconds=50",
         "workers.replicas=3",
+        "workers.tenantSyncs=3",
         "workers.identitySecret=mine",
         "workers.sourceCaSecret=ca",
         "image.digest=",
@@ -197,6 +199,7 @@ fn values_arrive_at_operator_and_workers() {
     );
     assert_eq!(seen["GTM_RETENTION_RUNS_DAYS"], "90");
     assert_eq!(worker_seen["GTM_ALLOWED_PRIVATE_HOSTS"], "10.0.0.0/8,sim:80");
+    assert_eq!(worker_seen["GTM_TENANT_SYNCS"], "3");
     let pod = &worker.data["spec"]["template"]["spec"];
     assert_eq!((&worker.data["spec"]["replicas"], &pod["terminationGracePeriodSeconds"]), (&json!(3), &json!(60)));
     assert_eq!(pod["volumes"][0]["secret"]["secretName"], "mine");
@@ -315,6 +318,7 @@ fn every_variable_of_the_chart_is_one_that_the_binary_reads() {
         "clusterId=a",
         "watchNamespaces={a}",
         "recipient=age1x",
+        "workers.tenantSyncs=0",
         "workers.allowedPrivateHosts={a}",
         "workers.sourceCaSecret=ca",
         "workers.maxReplicas=2",

@@ -20,6 +20,7 @@ mod own_temporal;
 mod rebuild;
 mod rights;
 mod rollouts;
+mod restarts;
 mod samples;
 mod schedules;
 mod secrets;

@@ -227,6 +227,13 @@ conformance! {
     }
     statuses {
         only_connectors_changed_since_are_returned
+        failures_in_a_row_and_of_a_day_and_what_runs_took_are_added_up
+    }
+    shares {
+        places_go_round_in_the_order_of_asking_and_there_are_never_more
+        a_parked_run_leaves_its_place_and_comes_back_to_the_front_of_the_line
+        a_connector_stands_once_and_the_silent_are_passed_over_but_not_forgotten
+        a_dead_run_is_closed_by_its_lease_and_no_other_is
     }
     letters {
         a_dead_letter_is_resolved_when_its_record_lands_later

@@ -78,6 +78,10 @@ spec:
               value: {{ .Values.workers.maxConcurrentActivities | quote }}
             - name: GTM_MAX_CONCURRENT_WORKFLOWS
               value: {{ .Values.workers.maxConcurrentWorkflows | quote }}
+            {{- if not (kindIs "invalid" .Values.workers.tenantSyncs) }}
+            - name: GTM_TENANT_SYNCS
+              value: {{ .Values.workers.tenantSyncs | quote }}
+            {{- end }}
             - name: GTM_DRAIN_SECONDS
               value: {{ .Values.workers.drainSeconds | quote }}
             - name: GTM_RECYCLE_AFTER_ACTIVITIES

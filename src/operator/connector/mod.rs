@@ -4,9 +4,11 @@
 pub mod build;
 pub mod check;
 pub mod dereference;
+pub mod health;
 pub mod observe;
 pub mod reconcile;
 pub mod remove;
+pub mod restart;
 pub mod status;
 #[cfg(test)]
 mod tests;

@@ -47,7 +47,7 @@ pub(crate) async fn a_resync_is_done_once_by_its_reread_or_by_a_full_load_that_b
     world.run("run-2", load(), batch(&[], &[])).await;
     assert_eq!(world.record().await.resync, Some(window()), "that load may have read the range before the wish");
     let interrupted = world.begin("run-3", reread()).await.lease;
-    world.store.finish_run(&interrupted, &RunEnd::More).await.expect("ends");
+    world.store.finish_run(&interrupted, &RunEnd::More, Default::default()).await.expect("ends");
     assert_eq!(world.record().await.resync, Some(window()), "not yet at its end");
     let before = world.record().await.cursor;
     world.run("run-4", reread(), batch(&[contact("1", None, "a")], &[])).await;
@@ -68,7 +68,7 @@ pub(crate) async fn a_resync_is_done_once_by_its_reread_or_by_a_full_load_that_b
 /// A whole run of a full load, which ends with these streams refused or failed.
 async fn full(world: &World, run: &str, end_as: impl FnOnce(&mut Load)) {
     let lease = begin_full(world, run, end_as).await;
-    world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
 }
 
 /// The same, before its end.
@@ -108,7 +108,7 @@ pub(crate) async fn a_confirmed_sweep_allows_what_was_refused_until_it_is_done(w
     world.run("run-2", increment(), batch(&[], &[])).await;
     assert_eq!(confirmed(world).await, both, "an increment sweeps nothing that has a cursor");
     let stopped = world.begin("run-3", load()).await.lease;
-    world.store.finish_run(&stopped, &RunEnd::Failed("Outage".to_owned())).await.expect("ends");
+    world.store.finish_run(&stopped, &RunEnd::Failed("Outage".to_owned()), Default::default()).await.expect("ends");
     assert_eq!(confirmed(world).await, both, "not at its end");
     // The load in progress has one stream: what it does not read any more needs no word.
     world.run("run-4", load(), batch(&[], &[])).await;
@@ -130,7 +130,7 @@ pub(crate) async fn a_confirmation_while_a_load_is_at_work_is_not_lost_with_that
     full(world, "run-1", |load| refuse(load, 0, 1_200)).await;
     let lease = begin_full(world, "run-2", |load| refuse(load, 0, 1_250)).await;
     world.wish(Verb::ConfirmSweep, "they are gone".into()).await;
-    world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     assert_eq!(confirmed(world).await, [("contacts".to_owned(), 1_320)], "said after that load had refused its sweep");
     full(world, "run-3", |load| refuse(load, 0, 90_000)).await;
     assert_eq!(confirmed(world).await, [], "that is not what the person saw");

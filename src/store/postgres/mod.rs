@@ -17,6 +17,7 @@ mod migrate;
 mod pool;
 mod purge;
 mod query;
+mod share;
 mod statuses;
 mod sweep;
 mod tenants;
@@ -31,14 +32,14 @@ use jiff::Timestamp;
 
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
-    ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
-    LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
-    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection, TenantVerb,
-    leader::Leader,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, Erased, Error, LeaseGranted, LeaseHolder,
+    LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay,
+    Retention, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    TenantVerb, Turn, TurnRequest, leader::Leader,
 };
 use crate::{
     contract::{
-        activities::{Lease, Parked, StagedRef},
+        activities::{Effort, Lease, Parked, StagedRef},
         workflows::FailedRecord,
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
@@ -239,6 +240,14 @@ impl Store for PostgresStore {
         ))
     }
 
+    async fn ask_for_turn(&self, request: &TurnRequest) -> Result<Turn, Error> {
+        transact!(self, "ask for a turn", |transaction| share::ask(&transaction, request))
+    }
+
+    async fn close_run(&self, dead: &DeadRun) -> Result<(), Error> {
+        lead!(self, "close a run", |transaction| share::close(&transaction, dead))
+    }
+
     async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error> {
         read!(self, "read the lease", |client| lease::holder(client, tenant, connector))
     }
@@ -292,8 +301,8 @@ impl Store for PostgresStore {
         transact!(self, "probe a record", |transaction| data_path::probe(&transaction, lease, batch, record))
     }
 
-    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {
-        transact!(self, "finish a run", |transaction| lease::finish(&transaction, lease, end))
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd, effort: Effort) -> Result<RunSummary, Error> {
+        transact!(self, "finish a run", |transaction| lease::finish(&transaction, lease, end, effort))
     }
 
     async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error> {

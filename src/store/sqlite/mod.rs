@@ -14,6 +14,7 @@ mod letters;
 mod life;
 mod migrate;
 mod purge;
+mod share;
 mod statuses;
 mod sweep;
 mod tenants;
@@ -29,14 +30,14 @@ use rusqlite::{Transaction, TransactionBehavior};
 
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
-    ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
-    LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
-    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection, TenantVerb,
-    leader::Leader,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, Erased, Error, LeaseGranted, LeaseHolder,
+    LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay,
+    Retention, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    TenantVerb, Turn, TurnRequest, leader::Leader,
 };
 use crate::{
     contract::{
-        activities::{Lease, Parked, StagedRef},
+        activities::{Effort, Lease, Parked, StagedRef},
         workflows::FailedRecord,
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
@@ -200,6 +201,16 @@ impl Store for SqliteStore {
         self.writer.transact("record a connection check", work).await
     }
 
+    async fn ask_for_turn(&self, request: &TurnRequest) -> Result<Turn, Error> {
+        let request = request.clone();
+        self.writer.transact("ask for a turn", move |tx| share::ask(tx, &request)).await
+    }
+
+    async fn close_run(&self, dead: &DeadRun) -> Result<(), Error> {
+        let dead = dead.clone();
+        self.lead(&self.writer, "close a run", move |tx| share::close(tx, &dead)).await
+    }
+
     async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error> {
         let (tenant, connector) = (tenant.clone(), connector.clone());
         self.reader.transact("read the lease", move |tx| lease::holder(tx, &tenant, &connector)).await
@@ -257,9 +268,9 @@ impl Store for SqliteStore {
         self.writer.transact("probe a record", move |tx| data_path::probe(tx, &lease, &batch, &record)).await
     }
 
-    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd, effort: Effort) -> Result<RunSummary, Error> {
         let (lease, end) = (lease.clone(), end.clone());
-        self.writer.transact("finish a run", move |tx| lease::finish(tx, &lease, &end)).await
+        self.writer.transact("finish a run", move |tx| lease::finish(tx, &lease, &end, effort)).await
     }
 
     async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error> {

@@ -185,6 +185,11 @@ pub(super) fn refused_wishes() -> Vec<(Value, &'static str)> {
         (resync("2026-11-22", next_day), "at least 20 chars long"),
         (resync("0001-01-01T00:00:00Z", next_day), "a time is written as in RFC 3339"),
         (resync("2026-02-30T00:00:00Z", next_day), "spec.requests.resync"),
+        (json!({ "autoRestart": { "maxRestarts": 0 } }), "greater than or equal to 1"),
+        (json!({ "autoRestart": { "initialBackoff": "0s" } }), "must be at least 1s"),
+        (json!({ "autoRestart": { "maxBackoff": "1d" } }), "a duration is written like"),
+        (json!({ "freshnessTarget": "0h" }), "must be at least 1s"),
+        (json!({ "freshnessTarget": "often" }), "a duration is written like"),
         (json!({ "limits": { "maxSweptPercent": 0 } }), "greater than or equal to 1"),
         (json!({ "limits": { "maxSweptPercent": 101 } }), "less than or equal to 100"),
         (json!({ "dataPolicy": "Purge" }), "supported values: \"Retain\""),
@@ -209,6 +214,7 @@ pub(super) fn accepted_wishes() -> Vec<Value> {
         json!({ "requests": { "replay": batch, "discard": some(&record) } }),
         json!({ "requests": { "discard": all } }),
         json!({ "limits": { "maxSweptPercent": 100 }, "dataPolicy": "Delete" }),
+        json!({ "autoRestart": {}, "freshnessTarget": "90m" }),
     ]
 }
 
