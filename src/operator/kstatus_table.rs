@@ -17,6 +17,7 @@ use super::{
     error::Error,
     names::Installation,
     schedule::tests::{seen, wanted},
+    schedule_overdue::Punctuality,
     schedule_terms::Terms,
     tenant_schedule, unreadable,
     world::{Answer, Kind, Reply, Request, Step, World, drive},
@@ -30,9 +31,6 @@ use crate::{
     store::{self, Owner},
     temporal::{self, schedules::SeenSchedule},
 };
-
-/// Reasons of `Ready` that no reconcile of these two gives, and why.
-const ELSEWHERE: &[(&str, &str)] = &[(reason::LEGACY_CRON, "not looked for yet")];
 
 /// Other answers than a healthy world's.
 type Otherwise = fn(&Request) -> Option<Reply>;
@@ -149,6 +147,7 @@ fn tenant_rows() -> Vec<Row> {
             world.state().claims.insert("acme".to_owned(), owner("elsewhere"));
         }),
         Row::new(reason::SCHEDULE_CONFLICT, Failed).prepare(somebody_elses),
+        Row::new(reason::LEGACY_CRON, Failed).prepare(FakeWorld::start_cron),
         Row::new(reason::SCHEDULE_REFUSED, Failed).but(refused_by_temporal),
         Row::new(reason::TEMPORAL_UNAVAILABLE, InProgress).but(temporal_away),
         Row::new(reason::STORE_UNAVAILABLE, InProgress).but(store_away),
@@ -223,6 +222,8 @@ fn tenant_input(spec: Value) -> tenant_schedule::Input {
         deleting: false,
         now: now(),
         installation: Installation::new("installation".to_owned(), None),
+        cron_suspected: false,
+        punctuality: Punctuality::default(),
     }
 }
 
@@ -246,6 +247,7 @@ fn connector_input(spec: Value) -> connector::Input {
         vault: Vault::new(Sealer::new(&generate_identity().1).expect("recipient"), "installation"),
         connection: None,
         checks: None,
+        punctuality: Punctuality::default(),
     }
 }
 
@@ -314,8 +316,7 @@ fn an_object_that_nobody_has_looked_at_or_whose_edit_is_unseen_is_in_progress_an
 #[test]
 fn every_reason_of_ready_has_its_row() {
     let rows = tenant_rows().into_iter().chain(connector_rows()).map(|row| row.reason);
-    let elsewhere = ELSEWHERE.iter().map(|(reason, _)| *reason);
-    let covered: BTreeSet<_> = rows.chain(elsewhere).chain([reason::CLEANUP_BLOCKED]).collect();
+    let covered: BTreeSet<_> = rows.chain([reason::CLEANUP_BLOCKED]).collect();
     let of_ready = |meaning: &str| ["Ready:", "Ready,", "Not ready:"].iter().any(|of| meaning.trim().starts_with(of));
     let all: BTreeSet<_> =
         reason::REASONS.iter().filter(|(_, meaning)| of_ready(meaning)).map(|(reason, _)| *reason).collect();

@@ -105,7 +105,7 @@ impl Shown {
         if full {
             self.begin_compare(context, now);
         }
-        self.follow(context, now);
+        self.show_told(context, now);
         if self.read(context).await {
             self.wake_due(context, now);
             self.show_connectors(context, now).await;
@@ -127,7 +127,7 @@ impl Shown {
     }
 
     /// What a reconciler told people shows in the observed part, too: pauses by failure, overdue ticks.
-    fn follow(&mut self, context: &Context, now: Timestamp) {
+    fn show_told(&mut self, context: &Context, now: Timestamp) {
         for key in context.memory.told_since(now - ECHO) {
             let tenant = context.fleet.tenant_of(key.kind, &key.namespace, &key.name);
             if let Some(tenant) = tenant.and_then(|tenant| tenant.parse().ok()) {

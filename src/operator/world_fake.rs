@@ -70,6 +70,16 @@ impl FakeWorld {
         *self.fault.lock().expect("no panic") = fault;
     }
 
+    /// A cron workflow that somebody started by hand for the tenant `acme`.
+    pub(super) fn start_cron(&self) {
+        let cron = CronWorkflow {
+            workflow_id: "nightly".to_owned(),
+            first_run_id: "r1".to_owned(),
+            tenant_id: "acme".parse().expect("id"),
+        };
+        self.state().cron_workflows.insert("acme".to_owned(), cron);
+    }
+
     /// Names of the calls since the last `fail`.
     pub(super) fn calls(&self) -> Vec<String> {
         self.state().calls.clone()

@@ -42,7 +42,7 @@ impl Program {
         let OperatorSettings { store, temporal, .. } = &installation.settings;
         let child = Command::new(env!("CARGO_BIN_EXE_gtm-sync"))
             .arg(command)
-            .env("GTM_DATABASE_URL", &store.database_url)
+            .env("GTM_DATABASE_URL", store.database_url.as_deref().expect("a URL"))
             .env("TEMPORAL_ADDRESS", &temporal.temporal_address)
             .env("TEMPORAL_NAMESPACE", &temporal.temporal_namespace)
             .env("GTM_HEALTH_ADDRESS", format!("127.0.0.1:{health_port}"))

@@ -48,7 +48,7 @@ impl Kubelet {
         let directory = tempfile::tempdir().expect("temporary directory");
         let identity = directory.path().join("identity");
         let variables = vec![
-            ("GTM_DATABASE_URL", settings.store.database_url.clone()),
+            ("GTM_DATABASE_URL", settings.store.database_url.clone().expect("a URL")),
             ("TEMPORAL_ADDRESS", settings.temporal.temporal_address.clone()),
             ("TEMPORAL_NAMESPACE", settings.temporal.temporal_namespace.clone()),
             ("GTM_IDENTITY_FILE", identity.display().to_string()),

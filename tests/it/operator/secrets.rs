@@ -177,7 +177,7 @@ async fn no_secret_is_found_anywhere_but_in_its_secret() {
     let (url, superuser) = database().await;
     installation.store = store::open(&url).await.expect("opens");
     installation.store.migrate().await.expect("migrated");
-    installation.settings.store.database_url = url;
+    installation.settings.store.database_url = Some(url);
     query(&superuser, KEEP_STAGED).await;
     let crm = crm(300).await;
     let contacts = crm.state().live_ids(Kind::Contacts);

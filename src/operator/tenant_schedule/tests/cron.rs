@@ -8,17 +8,7 @@ use crate::{
         tenant_schedule::tests::input,
         world_fake::{FakeWorld, every_fault, run},
     },
-    temporal::cron_workflows::CronWorkflow,
 };
-
-fn start_cron(world: &FakeWorld) {
-    let cron = CronWorkflow {
-        workflow_id: "nightly".to_owned(),
-        first_run_id: "r1".to_owned(),
-        tenant_id: "acme".parse().expect("id"),
-    };
-    world.state().cron_workflows.insert("acme".to_owned(), cron);
-}
 
 fn is_paused(world: &FakeWorld) -> bool {
     world.state().schedules.values().all(|seen| seen.state.paused)
@@ -27,7 +17,7 @@ fn is_paused(world: &FakeWorld) -> bool {
 #[test]
 fn beside_a_cron_workflow_the_schedule_is_made_paused_and_goes_on_when_that_one_ends() {
     let world = FakeWorld::default();
-    start_cron(&world);
+    world.start_cron();
     let outcome = reconcile(&world, spec());
     assert!(reasons(&outcome).contains(&"LegacyCron") && is_paused(&world));
     assert_eq!(condition(&world, "Ready"), "False/LegacyCron");
@@ -43,7 +33,7 @@ fn beside_a_cron_workflow_the_schedule_is_made_paused_and_goes_on_when_that_one_
     assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule"], "at rest nobody asks for it");
 
     // One that somebody starts later is listed by a census.
-    start_cron(&world);
+    world.start_cron();
     let suspected = Input { cron_suspected: true, ..input(&world, spec()) };
     run(&world, Reconcile::new(suspected, RESYNC));
     assert!(is_paused(&world) && condition(&world, "Ready") == "False/LegacyCron");
@@ -57,14 +47,14 @@ fn beside_a_cron_workflow_the_schedule_is_made_paused_and_goes_on_when_that_one_
 fn a_cron_workflow_is_ended_on_request_after_the_schedule_stands_whatever_fails() {
     let adopt = || json!({"tenantId": "acme", "conflictPolicy": "Adopt"});
     let undisturbed = FakeWorld::default();
-    start_cron(&undisturbed);
+    undisturbed.start_cron();
     assert!(reasons(&reconcile(&undisturbed, adopt())).contains(&"LegacyCronEnded"));
     let calls = undisturbed.calls();
     let [.., described, ended, _] = calls.as_slice() else { panic!("{calls:?}") };
     assert_eq!((described.as_str(), ended.as_str()), ("DescribeSchedule", "TerminateCron"));
     for fault in every_fault(calls.len()) {
         let world = FakeWorld::default();
-        start_cron(&world);
+        world.start_cron();
         world.fail(Some(fault));
         reconcile(&world, adopt());
         let stands = !world.state().schedules.is_empty();
