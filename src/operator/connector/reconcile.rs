@@ -109,7 +109,13 @@ impl Reconcile {
     fn without_tenant(&mut self) -> Option<Request> {
         let tenant = &self.input.spec.tenant_id;
         let message = format!("no TenantSchedule in this namespace holds tenant {tenant}");
-        self.unschedule(Some(Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message }))
+        let problem = Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message };
+        // In a cluster made anew the TenantSchedule may come later; the schedule that is there stays as people and time
+        // have left it (R45).
+        if self.input.status.observed_generation == NOT_OBSERVED && !self.input.spec.sync.schedules.is_empty() {
+            return self.refuse(problem);
+        }
+        self.unschedule(Some(problem))
     }
 
     fn claimant(&mut self, claimant: Option<Owner>) -> Option<Request> {

@@ -187,6 +187,24 @@ fn a_schedule_that_no_status_remembers_is_looked_for_once_and_removed() {
 }
 
 #[test]
+fn in_a_cluster_made_anew_a_connector_that_comes_before_its_tenant_keeps_its_schedule() {
+    let own = || json!({"sync": {"schedules": ["0 * * * *"]}});
+    let world = world();
+    reconcile(&world, own());
+    let schedules = world.state().schedules.clone();
+    world.state().statuses.clear();
+    run(&world, Reconcile::new(Input { tenant: None, ..input(&world, own()) }, RESYNC));
+    assert_eq!(ready(&world), "False/TenantScheduleNotFound");
+    world.fail(None);
+    reconcile(&world, own());
+    assert_eq!((ready(&world).as_str(), &world.state().schedules), ("True/Configured", &schedules));
+    let written = ["CreateSchedule", "UpdateSchedule", "DeleteSchedule"];
+    assert!(!world.calls().iter().any(|call| written.contains(&call.as_str())), "{:?}", world.calls());
+    run(&world, Reconcile::new(Input { tenant: None, ..input(&world, own()) }, RESYNC));
+    assert!(world.state().schedules.is_empty(), "one whose tenant is gone goes with it");
+}
+
+#[test]
 fn a_pause_by_hand_of_an_own_schedule_survives_edits_and_is_told() {
     let world = world();
     let own = |cron: &str| json!({"sync": {"schedules": [cron]}});
