@@ -25,6 +25,13 @@ pub struct Reconcile {
     pub result: &'static str,
 }
 
+/// Labels of the status writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StatusWrite {
+    /// Field manager: whose part of the status it was.
+    pub manager: &'static str,
+}
+
 /// Labels of an activity's metric.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ActivityEnd {
@@ -50,8 +57,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Reconciles ended, by result.
     pub reconciles: Family<Reconcile, Counter>,
-    /// Status patches sent.
-    pub status_writes: Counter,
+    /// Status patches sent, by field manager.
+    pub status_writes: Family<StatusWrite, Counter>,
     /// Rows and payloads removed by retention and by purges, by kind.
     pub removed: Family<Removal, Counter>,
     /// 1 while a CRD is missing from the API server.
@@ -72,7 +79,7 @@ impl Metrics {
         registry.register("dependency_up", "Whether the dependency answers", self.dependency_up.clone());
         registry.register("leader", "Whether this operator holds the Lease", self.leader.clone());
         registry.register("reconciles", "Reconciles ended, by kind and result", self.reconciles.clone());
-        registry.register("status_writes", "Status patches sent", self.status_writes.clone());
+        registry.register("status_writes", "Status patches sent, by field manager", self.status_writes.clone());
         registry.register(
             "removed",
             "Rows and payloads removed by retention and purges, by kind",

@@ -6,12 +6,15 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::Subscr
 
 use crate::settings::{LogFormat, LogSettings};
 
+/// tokio-postgres tells the parameters of every statement at debug, and those are records.
+const NEVER_BELOW: &str = "tokio_postgres=info";
+
 /// Logs go to stderr: stdout belongs to commands' output.
 ///
 /// # Errors
 /// When the filter does not parse, or a subscriber is already set.
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log)?;
+    let filter = EnvFilter::try_new(&settings.log)?.add_directive(NEVER_BELOW.parse()?);
     let registry = tracing_subscriber::registry().with(filter);
     match settings.log_format {
         LogFormat::Text => {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     crd::{Connector, GROUP, SCHEDULE_FINALIZER, TenantSchedule, VERSION},
-    metrics::Metrics,
+    metrics::{Metrics, StatusWrite},
     model::config::SecretFields,
     store::{self, Store},
     temporal::{self, Pacer, Temporal},
@@ -188,7 +188,7 @@ impl LiveWorld {
             "metadata": {"name": key.name, "uid": key.uid},
             "status": part.fields,
         });
-        self.metrics.status_writes.inc();
+        self.metrics.status_writes.get_or_create(&StatusWrite { manager: part.manager }).inc();
         let params = PatchParams::apply(part.manager).force();
         let (api, patch) = (self.objects(key), Patch::Apply(&patch));
         deadline("apply status", api.patch_status(&key.name, &params, &patch)).await?;

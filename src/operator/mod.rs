@@ -15,6 +15,8 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod identity;
+#[cfg(test)]
+mod kstatus_table;
 pub mod leadership;
 pub mod lease;
 pub mod links;

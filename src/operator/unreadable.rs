@@ -1,5 +1,6 @@
 //! Objects that this build cannot read: shown as such on the object itself, everybody else goes on.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{core::error_boundary::InvalidObject, runtime::controller::Action};
 use serde_json::json;
@@ -13,10 +14,14 @@ use super::{
 };
 use crate::{
     clock,
-    crd::conditions::{READY, STALLED, reason},
+    crd::{
+        FORCE_DELETE_ANNOTATION,
+        conditions::{READY, STALLED, reason},
+    },
 };
 
-/// Says so in the object's status, then waits for an edit.
+/// Says so in the object's status, then waits for an edit. Its deletion waits too, since nobody can tell which schedule
+/// goes with it, until the annotation ends that; the sweep then finds the schedule.
 pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Context) -> Action {
     let meta = &invalid.metadata;
     let key = ObjectKey {
@@ -26,6 +31,22 @@ pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Contex
         uid: meta.uid.clone().unwrap_or_default(),
     };
     tracing::warn!(object = %key, "this build cannot read the object; apply its CRDs and check the spec");
+    let annotation = meta.annotations.as_ref().and_then(|all| all.get(FORCE_DELETE_ANNOTATION));
+    let deleting = meta.deletion_timestamp.is_some();
+    let request = if deleting && annotation.is_some_and(|value| value == "true") {
+        Request::RemoveFinalizer(key.clone())
+    } else {
+        Request::ApplyStatus(key.clone(), status(kind, meta.generation, clock::now()))
+    };
+    let outcome = match context.world.call(request).await {
+        Ok(_) => Outcome { again: Again::Never, notes: Vec::new(), failed: None },
+        Err(error) => Outcome::failed(error),
+    };
+    settle(&key, outcome, context)
+}
+
+/// What the status of such an object says.
+pub(super) fn status(kind: Kind, generation: Option<i64>, now: Timestamp) -> StatusPart {
     let ownership: &Ownership = match kind {
         Kind::TenantSchedule => &TENANT_CONTROL,
         Kind::Connector => &CONNECTOR_CONTROL,
@@ -33,13 +54,7 @@ pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Contex
     let message = "this operator cannot read the spec: its CRDs are of another version, or were applied without rules";
     let wishes =
         vec![Wish::no(READY, reason::INVALID_SPEC, message), Wish::yes(STALLED, reason::INVALID_SPEC, message)];
-    let conditions: Vec<Condition> = ownership.conditions(&[], wishes, meta.generation, clock::now());
-    let fields = json!({"observedGeneration": meta.generation, "conditions": conditions});
-    let written =
-        context.world.call(Request::ApplyStatus(key.clone(), StatusPart { manager: ownership.manager, fields }));
-    let outcome = match written.await {
-        Ok(_) => Outcome { again: Again::Never, notes: Vec::new(), failed: None },
-        Err(error) => Outcome::failed(error),
-    };
-    settle(&key, outcome, context)
+    let conditions: Vec<Condition> = ownership.conditions(&[], wishes, generation, now);
+    let fields = json!({"observedGeneration": generation, "conditions": conditions});
+    StatusPart { manager: ownership.manager, fields }
 }

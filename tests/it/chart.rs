@@ -96,6 +96,15 @@ fn strict() -> PatchParams {
     PatchParams::apply("helm").validation_strict().force()
 }
 
+/// Applies the service accounts, roles and bindings of a release, and nothing else of it.
+pub(crate) async fn grant(client: &Client, release: &str, namespace: &str, set: Option<&String>) {
+    let set: Vec<_> = [DATABASE, "crds.enabled=false"].into_iter().chain(set.map(String::as_str)).collect();
+    let rendered = objects(&template(release, namespace, &set).expect("rendered"));
+    for object in rendered.iter().filter(|object| kind(object).contains("Role") || kind(object) == "ServiceAccount") {
+        apply(client, object, strict()).await;
+    }
+}
+
 #[test]
 fn the_chart_is_of_this_version() {
     let chart: Value =
@@ -298,10 +307,7 @@ async fn the_operator_may_do_what_it_must_and_no_more_and_workers_nothing() {
     const GROUP: &str = crd::GROUP;
     let client = crds::client().await;
     let (namespace, release) = (crds::namespace(&client, "rights").await, support::fresh("gtm-sync"));
-    let rendered = objects(&template(&release, &namespace, &[DATABASE, "crds.enabled=false"]).expect("rendered"));
-    for object in rendered.iter().filter(|object| kind(object).contains("Role") || kind(object) == "ServiceAccount") {
-        apply(&client, object, strict()).await;
-    }
+    grant(&client, &release, &namespace, None).await;
     let everywhere: &[Right] = &[
         ("watch", GROUP, "connectors", "", ""),
         ("list", GROUP, "tenantschedules", "", ""),

@@ -2,13 +2,20 @@
 //! What the API server refuses by itself is in `crds.rs`; what workers do is in `workflows.rs`.
 
 mod connectors;
+mod echoes;
 mod gate;
 mod guards;
 mod harness;
+mod house;
 mod leaders;
+mod lives;
 mod outages;
 mod restarts;
+mod own_temporal;
+mod rebuild;
+mod rights;
 mod samples;
 mod schedules;
+mod secrets;
 mod tenants;
 mod workers;

@@ -7,8 +7,10 @@
     reason = "shared by several test binaries"
 )]
 
+pub mod api_server;
 pub mod databases;
 pub mod interrupting;
+pub mod kstatus;
 pub mod proxy;
 pub mod random;
 pub mod resume_point;

@@ -12,13 +12,13 @@ use gtm_sync::{settings::TemporalSettings, temporal::Temporal};
 
 use super::{eventually, fresh, service};
 
-const START: Duration = Duration::from_secs(90);
+pub(super) const START: Duration = Duration::from_secs(90);
 
 /// A process that ends with its handle.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
-    fn start(command: &mut Command, log: &Path) -> Self {
+    pub(super) fn start(command: &mut Command, log: &Path) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(log).expect("log file");
         let error = log.try_clone().expect("log file");
         Self(command.stdin(Stdio::null()).stdout(log).stderr(error).spawn().expect("the server starts"))
@@ -66,7 +66,7 @@ fn is_alive(id: &str) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port()
 }
 
@@ -161,14 +161,21 @@ pub struct TemporalServer {
     /// `host:port` of the frontend.
     pub address: String,
     port: u16,
+    dynamic_config: &'static [&'static str],
     directory: tempfile::TempDir,
     process: Option<Process>,
 }
 
 impl TemporalServer {
     pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these values of dynamic configuration, `key=JSON`.
+    pub async fn with(dynamic_config: &'static [&'static str]) -> Self {
         let (directory, port) = (tempfile::tempdir().expect("temporary directory"), free_port());
-        let mut server = Self { address: format!("127.0.0.1:{port}"), port, directory, process: None };
+        let address = format!("127.0.0.1:{port}");
+        let mut server = Self { address, port, dynamic_config, directory, process: None };
         server.resume();
         server.ready().await;
         server
@@ -185,6 +192,9 @@ impl TemporalServer {
         command.args(["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--log-level", "warn", "--disable-config-file", "--disable-config-env"]);
         command.arg("--db-filename").arg(self.directory.path().join("temporal.db"));
+        for value in self.dynamic_config {
+            command.args(["--dynamic-config-value", value]);
+        }
         self.process = Some(Process::start(&mut command, &self.directory.path().join("log")));
     }
 

@@ -149,6 +149,25 @@ fn only_the_namespace_that_holds_the_tenant_is_projected() {
 }
 
 #[test]
+fn a_new_connector_waits_without_a_word_for_the_tenant_that_was_applied_with_it() {
+    let world = world();
+    let claims = std::mem::take(&mut world.state().claims);
+    let left = reconcile(&world, json!({}));
+    assert_eq!(world.calls(), ["TenantClaim"]);
+    assert!(matches!(left.outcome.again, Again::After(_)), "the tenant's end triggers it sooner");
+    world.state().claims = claims;
+    world.fail(None);
+    reconcile(&world, json!({}));
+    assert_eq!(ready(&world), "True/Configured");
+    let calls = ["TenantClaim", "GetSecret", "PutConnector", "StartWorkflow", "ApplyStatus"];
+    assert_eq!(world.calls(), calls, "no schedule is looked for that nobody can have asked for");
+    world.state().claims.clear();
+    world.fail(None);
+    reconcile(&world, json!({}));
+    assert_eq!(ready(&world), "False/TenantScheduleNotFound", "one that was ready says so");
+}
+
+#[test]
 fn a_schedule_that_no_status_remembers_is_looked_for_once_and_removed() {
     let world = world();
     reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
@@ -165,6 +184,24 @@ fn a_schedule_that_no_status_remembers_is_looked_for_once_and_removed() {
     world.state().schedules.insert("sync-acme-hubspot".to_owned(), foreign);
     run(&world, Reconcile::new(Input { generation: 3, ..input(&world, json!({})) }, RESYNC));
     assert_eq!(world.state().schedules.len(), 1, "somebody else's stays");
+}
+
+#[test]
+fn in_a_cluster_made_anew_a_connector_that_comes_before_its_tenant_keeps_its_schedule() {
+    let own = || json!({"sync": {"schedules": ["0 * * * *"]}});
+    let world = world();
+    reconcile(&world, own());
+    let schedules = world.state().schedules.clone();
+    world.state().statuses.clear();
+    run(&world, Reconcile::new(Input { tenant: None, ..input(&world, own()) }, RESYNC));
+    assert_eq!(ready(&world), "False/TenantScheduleNotFound");
+    world.fail(None);
+    reconcile(&world, own());
+    assert_eq!((ready(&world).as_str(), &world.state().schedules), ("True/Configured", &schedules));
+    let written = ["CreateSchedule", "UpdateSchedule", "DeleteSchedule"];
+    assert!(!world.calls().iter().any(|call| written.contains(&call.as_str())), "{:?}", world.calls());
+    run(&world, Reconcile::new(Input { tenant: None, ..input(&world, own()) }, RESYNC));
+    assert!(world.state().schedules.is_empty(), "one whose tenant is gone goes with it");
 }
 
 #[test]
