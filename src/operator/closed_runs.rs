@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(nothing.since(&[]), None, "nothing at work, nothing asked");
         assert_eq!(nothing.since(&[new.clone(), old.clone()]), Some(at("2026-11-23T00:58:00Z")), "a new operator");
         let looked = Looked { at: Some(at("2026-11-23T07:00:00Z")), runs: ["old".to_owned()].into() };
-        assert_eq!(looked.since(&[old.clone()]), Some(at("2026-11-23T06:58:00Z")));
+        assert_eq!(looked.since(std::slice::from_ref(&old)), Some(at("2026-11-23T06:58:00Z")));
         assert_eq!(looked.since(&[old, new]), Some(at("2026-11-23T06:57:00Z")));
     }
 }

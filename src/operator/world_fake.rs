@@ -245,7 +245,7 @@ impl State {
             }
         }
         ConnectorAnswer {
-            revision: 1,
+            revision: if known { 2 } else { 1 },
             credential_revision: i64::from(wanted.credential.is_some()),
             fresh_tokens,
             handled: self.handled.clone(),

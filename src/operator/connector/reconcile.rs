@@ -119,6 +119,12 @@ impl Reconcile {
     }
 
     fn claimant(&mut self, claimant: Option<Owner>) -> Option<Request> {
+        if claimant.is_none() && self.input.status.observed_generation == NOT_OBSERVED {
+            // Both were applied together: the end of the TenantSchedule's first reconcile triggers this one again. A refusal
+            // that is void a moment later would be a write for every Connector of a new fleet.
+            self.outcome.again = Again::After(REFUSED_RECHECK.min(self.resync));
+            return None;
+        }
         let ours = claimant.is_some_and(|owner| {
             owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace
         });
@@ -232,11 +238,14 @@ impl Reconcile {
     }
 
     /// A status that was lost, or never written, knows of no schedule either: only one that came to its end about this
-    /// generation was written after Temporal had been asked. Refusals alone do not ask again and again.
+    /// generation was written after Temporal had been asked. Refusals alone do not ask again and again. Nor does the first
+    /// projection there ever was: no other can have asked for a schedule.
     fn is_known_without_schedule(&self, refusing: bool) -> bool {
         let status = &self.input.status;
-        status.observed_generation == self.input.generation
-            && (refusing || status_of(&status.conditions, READY) == Some("True"))
+        let is_first = self.answer.as_ref().is_some_and(|answer| answer.revision == 1);
+        is_first
+            || status.observed_generation == self.input.generation
+                && (refusing || status_of(&status.conditions, READY) == Some("True"))
     }
 
     fn remove_schedule(

@@ -151,6 +151,25 @@ fn only_the_namespace_that_holds_the_tenant_is_projected() {
 }
 
 #[test]
+fn a_new_connector_waits_without_a_word_for_the_tenant_that_was_applied_with_it() {
+    let world = world();
+    let claims = std::mem::take(&mut world.state().claims);
+    let left = reconcile(&world, json!({}));
+    assert_eq!(world.calls(), ["TenantClaim"]);
+    assert!(matches!(left.outcome.again, Again::After(_)), "the tenant's end triggers it sooner");
+    world.state().claims = claims;
+    world.fail(None);
+    reconcile(&world, json!({}));
+    assert_eq!(ready(&world), "True/Configured");
+    let calls = ["TenantClaim", "GetSecret", "PutConnector", "StartWorkflow", "ApplyStatus"];
+    assert_eq!(world.calls(), calls, "no schedule is looked for that nobody can have asked for");
+    world.state().claims.clear();
+    world.fail(None);
+    reconcile(&world, json!({}));
+    assert_eq!(ready(&world), "False/TenantScheduleNotFound", "one that was ready says so");
+}
+
+#[test]
 fn a_schedule_that_no_status_remembers_is_looked_for_once_and_removed() {
     let world = world();
     reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));

@@ -140,6 +140,6 @@ mod tests {
         ]);
         let tick = Tick::of(&listed, 3, minute).unwrap();
         assert_eq!((tick.missed, tick.twice, tick.outside, tick.most), (1, 1, 1, 2));
-        assert_eq!(tick.at, [2.5, 2.9, 119.0].map(|it: f64| (it * 10.0).round() / 10.0));
+        assert_eq!(tick.at.map(|it| (it * 10.0).round()), [25.0, 29.0, 1_190.0]);
     }
 }
