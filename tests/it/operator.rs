@@ -18,6 +18,7 @@ mod requests;
 mod lives;
 mod own_temporal;
 mod rebuild;
+mod restarts;
 mod rights;
 mod rollouts;
 mod restarts;
