@@ -15,9 +15,11 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
     error::{Dependency, Error},
     leadership::Leadership,
+    worker_deployment::live::versions,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
 use crate::{
@@ -51,6 +53,8 @@ pub struct LiveWorld {
     pub temporal: TemporalSlot,
     /// When Temporal may be asked.
     pub pacer: Pacer,
+    /// Cron workflows that still tick for tenants.
+    pub cron_workflows: CronWorkflows,
     /// Told how every call went.
     pub dependencies: Dependencies,
     /// Counts status writes.
@@ -68,14 +72,25 @@ impl World for LiveWorld {
             Request::PutTenant(_)
             | Request::RemoveTenant(..)
             | Request::TenantClaim(_)
+            | Request::RecordTenantTokens(..)
             | Request::PutConnector(_)
             | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
+            Request::Workers(request) if !request.is_for_temporal() => {
+                (Dependency::Kubernetes, self.deployments(request).await.map(Answer::Workers))
+            }
             Request::DescribeSchedule(_)
             | Request::CreateSchedule(_)
             | Request::UpdateSchedule(_)
             | Request::DeleteSchedule(_)
+            | Request::LeaveSchedule(..)
+            | Request::BackfillSchedule(_)
+            | Request::ListSchedules
+            | Request::FindCronWorkflow(_)
+            | Request::TerminateCron(_)
+            | Request::Workers(_)
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
+            | Request::TenantOf(..)
             | Request::AddFinalizer(_)
             | Request::RemoveFinalizer(_)
             | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
@@ -93,6 +108,9 @@ impl LiveWorld {
                 Request::PutTenant(tenant) => Answer::Claim(store.put_tenant(&tenant).await?),
                 Request::TenantClaim(tenant) => Answer::Claimant(store.tenant_claim(&tenant).await?),
                 Request::PutConnector(connector) => Answer::Connector(Box::new(store.put_connector(&connector).await?)),
+                Request::RecordTenantTokens(tenant, uid, tokens) => {
+                    Answer::Recorded(store.record_tenant_tokens(&tenant, &uid, &tokens).await?)
+                }
                 Request::RemoveTenant(tenant, owner) => {
                     store.remove_tenant(&tenant, &owner).await?;
                     Answer::Done
@@ -124,9 +142,23 @@ impl LiveWorld {
                     temporal.delete_schedule(&id).await?;
                     Answer::Done
                 }
+                Request::LeaveSchedule(id, conflict_token) => {
+                    temporal.leave_schedule(&id, &conflict_token).await?;
+                    Answer::Done
+                }
+                Request::BackfillSchedule(backfill) => {
+                    temporal.backfill_schedule(&backfill).await?;
+                    Answer::Done
+                }
+                Request::FindCronWorkflow(tenant) => {
+                    Answer::CronWorkflow(self.cron_workflows.find(&temporal, &tenant).await?.map(Box::new))
+                }
+                Request::TerminateCron(cron) => Answer::Ended(temporal.terminate_cron(&cron).await?),
+                Request::ListSchedules => Answer::Schedules(temporal.list_schedules().await?),
                 Request::StartWorkflow(start) => Answer::Started(
                     temporal.start_workflow(start.workflow_type, &start.workflow_id, &start.input, start.reuse).await?,
                 ),
+                Request::Workers(request) => Answer::Workers(versions(&temporal, request).await?),
                 _ => unreachable!("`call` sends requests of Temporal only"),
             })
         };
@@ -140,6 +172,7 @@ impl LiveWorld {
     async fn kubernetes(&self, request: Request) -> Reply {
         match request {
             Request::GetSecret { namespace, name } => self.secret(&namespace, &name).await,
+            Request::TenantOf(kind, namespace, name) => self.tenant_of(kind, &namespace, &name).await,
             Request::AddFinalizer(key) => self.finalizer(&key, true).await,
             Request::RemoveFinalizer(key) => self.finalizer(&key, false).await,
             Request::ApplyStatus(key, part) => self.apply_status(&key, part).await,
@@ -159,7 +192,7 @@ impl LiveWorld {
 
     /// Reads the object afresh, so that a stale cache cannot undo another writer's finalizers.
     async fn finalizer(&self, key: &ObjectKey, wanted: bool) -> Reply {
-        let api = self.objects(key);
+        let api = self.objects(key.kind, &key.namespace);
         let found: Option<PartialObjectMeta<DynamicObject>> =
             deadline("get an object", api.get_metadata_opt(&key.name)).await?;
         let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&key.uid)) else {
@@ -190,17 +223,23 @@ impl LiveWorld {
         });
         self.metrics.status_writes.get_or_create(&StatusWrite { manager: part.manager }).inc();
         let params = PatchParams::apply(part.manager).force();
-        let (api, patch) = (self.objects(key), Patch::Apply(&patch));
+        let (api, patch) = (self.objects(key.kind, &key.namespace), Patch::Apply(&patch));
         deadline("apply status", api.patch_status(&key.name, &params, &patch)).await?;
         Ok(Answer::Done)
     }
 
-    fn objects(&self, key: &ObjectKey) -> Api<DynamicObject> {
-        let resource = match key.kind {
+    async fn tenant_of(&self, kind: Kind, namespace: &str, name: &str) -> Reply {
+        let found = deadline("get an object", self.objects(kind, namespace).get_opt(name)).await?;
+        let tenant = |object: DynamicObject| object.data["spec"]["tenantId"].as_str().unwrap_or_default().to_owned();
+        Ok(Answer::Tenant(found.map(tenant)))
+    }
+
+    fn objects(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        let resource = match kind {
             Kind::TenantSchedule => ApiResource::erase::<TenantSchedule>(&()),
             Kind::Connector => ApiResource::erase::<Connector>(&()),
         };
-        Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 }
 

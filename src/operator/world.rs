@@ -1,18 +1,25 @@
 //! The seam of every reconciler (R36): a pure `Step` asks, a `World` answers, `drive` carries between them.
 //! One enumerator can therefore lose, delay, repeat or falsify any answer of any reconciler. Holds no reconciler.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::error::Error;
+use super::{
+    error::Error,
+    worker_deployment::requests::{WorkerAnswer, WorkerRequest},
+};
 use crate::{
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
-    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection},
+    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection, TenantVerb},
     temporal::{
         StartOutcome,
         client::IdReuse,
-        schedules::{ScheduleUpdate, SeenSchedule, WantedSchedule},
+        cron_workflows::CronWorkflow,
+        schedules::{Backfill, ListedSchedule, ScheduleUpdate, SeenSchedule, WantedSchedule},
     },
 };
 
@@ -64,6 +71,8 @@ pub enum Request {
     RemoveTenant(TenantId, Owner),
     /// `Store::tenant_claim` → `Claimant`.
     TenantClaim(TenantId),
+    /// `Store::record_tenant_tokens`, by the life with this uid → `Recorded`.
+    RecordTenantTokens(TenantId, String, BTreeMap<TenantVerb, String>),
     /// `Store::put_connector` → `Connector`.
     PutConnector(Box<ConnectorProjection>),
     /// `Store::remove_connector`, of the life with this uid → `Done`.
@@ -76,6 +85,16 @@ pub enum Request {
     UpdateSchedule(Box<ScheduleUpdate>),
     /// `Temporal::delete_schedule` → `Done`.
     DeleteSchedule(String),
+    /// `Temporal::leave_schedule` with a conflict token → `Done`.
+    LeaveSchedule(String, Vec<u8>),
+    /// `Temporal::backfill_schedule` → `Done`.
+    BackfillSchedule(Box<Backfill>),
+    /// `Temporal::list_schedules` → `Schedules`.
+    ListSchedules,
+    /// `CronWorkflows::find` → `CronWorkflow`.
+    FindCronWorkflow(TenantId),
+    /// `Temporal::terminate_cron` → `Ended`.
+    TerminateCron(Box<CronWorkflow>),
     /// `Temporal::start_workflow` → `Started`.
     StartWorkflow(StartWorkflow),
     /// GET of one Secret by name → `Secret`.
@@ -85,12 +104,16 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// GET of an object of this kind, namespace and name, whatever its uid → `Tenant`.
+    TenantOf(Kind, String, String),
     /// Adds our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     AddFinalizer(ObjectKey),
     /// Removes our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     RemoveFinalizer(ObjectKey),
     /// Server-side apply of our part of the status → `Done`.
     ApplyStatus(ObjectKey, StatusPart),
+    /// Of a rollout of workers → `Workers`.
+    Workers(WorkerRequest),
 }
 
 /// The fields of a status that one writer owns, as they should be.
@@ -126,12 +149,24 @@ pub enum Answer {
     Claimant(Option<Owner>),
     /// To `PutConnector`.
     Connector(Box<ConnectorAnswer>),
+    /// To `RecordTenantTokens`.
+    Recorded(BTreeMap<TenantVerb, Timestamp>),
     /// To `DescribeSchedule`.
     Schedule(Option<Box<SeenSchedule>>),
+    /// To `ListSchedules`.
+    Schedules(Vec<ListedSchedule>),
+    /// To `TenantOf`: its `spec.tenantId`, empty if it cannot be read; `None` = there is no such object.
+    Tenant(Option<String>),
     /// To `CreateSchedule` and `StartWorkflow`.
     Started(StartOutcome),
+    /// To `FindCronWorkflow`.
+    CronWorkflow(Option<Box<CronWorkflow>>),
+    /// To `TerminateCron`: whether it was there.
+    Ended(bool),
     /// To `GetSecret`: its text values; `None` = there is no such Secret.
     Secret(Option<SecretFields>),
+    /// To `Workers`.
+    Workers(WorkerAnswer),
 }
 
 /// What a step learns from a call.

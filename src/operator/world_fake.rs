@@ -14,8 +14,12 @@ use super::{
 };
 use crate::{
     model::config::SecretFields,
-    store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, Verb},
-    temporal::{self, StartOutcome, schedules::SeenSchedule},
+    store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, TenantVerb, Verb},
+    temporal::{
+        self, StartOutcome,
+        cron_workflows::CronWorkflow,
+        schedules::{Backfill, ListedSchedule, RecentRun, SeenSchedule},
+    },
 };
 
 /// What happens to the n-th call.
@@ -33,7 +37,15 @@ pub(super) struct State {
     pub(super) claims: HashMap<String, Owner>,
     pub(super) connectors: BTreeMap<String, ConnectorProjection>,
     pub(super) handled: BTreeMap<Verb, HandledToken>,
+    /// Tenants of the objects that the API server has.
+    pub(super) objects: BTreeMap<(Kind, String, String), String>,
+    pub(super) removed_tenants: Vec<String>,
     pub(super) secrets: HashMap<String, SecretFields>,
+    /// The last token of each verb, and who recorded it.
+    pub(super) tenant_tokens: BTreeMap<TenantVerb, (String, String)>,
+    /// Cron workflows at work, by tenant.
+    pub(super) cron_workflows: HashMap<String, CronWorkflow>,
+    pub(super) backfills: Vec<Backfill>,
     pub(super) workflows: Vec<String>,
     pub(super) started: Vec<StartWorkflow>,
     pub(super) finalizer: bool,
@@ -89,9 +101,11 @@ fn outage(request: &Request) -> Error {
         Request::PutTenant(_)
         | Request::RemoveTenant(..)
         | Request::TenantClaim(_)
+        | Request::RecordTenantTokens(..)
         | Request::PutConnector(_)
         | Request::RemoveConnector(..) => Error::Store(store::Error::Unavailable { attempted: "answer", code }),
         Request::GetSecret { .. }
+        | Request::TenantOf(..)
         | Request::AddFinalizer(_)
         | Request::RemoveFinalizer(_)
         | Request::ApplyStatus(..) => Error::deadline("answer"),
@@ -113,7 +127,22 @@ impl State {
                 self.connectors.retain(|id, projected| id != connector.as_str() || projected.uid != uid);
                 Answer::Done
             }
-            Request::RemoveTenant(..) => Answer::Done,
+            Request::RecordTenantTokens(_, uid, tokens) => {
+                let at = "2026-11-23T00:59:00Z".parse().expect("timestamp");
+                let mut recorded = BTreeMap::new();
+                for (verb, token) in tokens {
+                    let last = self.tenant_tokens.entry(verb).or_default();
+                    if last.0 != token {
+                        *last = (token, uid.clone());
+                    }
+                    recorded.extend((last.1 == uid && !uid.is_empty()).then_some((verb, at)));
+                }
+                Answer::Recorded(recorded)
+            }
+            Request::RemoveTenant(tenant, _) => {
+                self.removed_tenants.push(tenant.to_string());
+                Answer::Done
+            }
             Request::DescribeSchedule(id) => Answer::Schedule(self.schedules.get(&id).cloned().map(Box::new)),
             Request::CreateSchedule(wanted) => {
                 self.schedules.entry(wanted.id.clone()).or_insert_with(|| seen(&wanted));
@@ -131,6 +160,38 @@ impl State {
             Request::DeleteSchedule(id) => {
                 self.schedules.remove(&id);
                 Answer::Done
+            }
+            Request::LeaveSchedule(id, _) => {
+                if let Some(schedule) = self.schedules.get_mut(&id) {
+                    schedule.left = true;
+                }
+                Answer::Done
+            }
+            Request::FindCronWorkflow(tenant) => {
+                Answer::CronWorkflow(self.cron_workflows.get(tenant.as_str()).cloned().map(Box::new))
+            }
+            Request::TerminateCron(cron) => {
+                Answer::Ended(self.cron_workflows.remove(cron.tenant_id.as_str()).is_some())
+            }
+            // The worst of servers: it forgets at once which requests it had.
+            Request::BackfillSchedule(backfill) => {
+                if let Some(schedule) = self.schedules.get_mut(&backfill.schedule_id) {
+                    let started = "2026-11-23T01:00:00Z".parse().expect("timestamp");
+                    schedule.recent.push(RecentRun { tick: backfill.from, started });
+                }
+                self.backfills.push(*backfill);
+                Answer::Done
+            }
+            Request::ListSchedules => {
+                let listed = |(id, seen): (&String, &SeenSchedule)| ListedSchedule {
+                    id: id.clone(),
+                    owner: seen.owner.clone(),
+                    upcoming: seen.next_run.into_iter().collect(),
+                };
+                Answer::Schedules(self.schedules.iter().map(listed).collect())
+            }
+            Request::TenantOf(kind, namespace, name) => {
+                Answer::Tenant(self.objects.get(&(kind, namespace, name)).cloned())
             }
             Request::StartWorkflow(start) => {
                 let known = self.workflows.contains(&start.workflow_id);
@@ -153,6 +214,7 @@ impl State {
                 self.statuses.push(part.fields);
                 Answer::Done
             }
+            Request::Workers(_) => unreachable!("rollouts have a world of their own"),
         })
     }
 

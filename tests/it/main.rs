@@ -12,6 +12,7 @@ mod faults;
 mod generated;
 mod gitops;
 mod hubspot;
+mod links;
 mod module_edges;
 mod operator;
 mod proofs;

@@ -8,7 +8,9 @@
 )]
 
 pub mod api_server;
+pub mod authority;
 pub mod databases;
+pub mod frontend;
 pub mod interrupting;
 pub mod kstatus;
 pub mod proxy;

@@ -88,16 +88,6 @@ pub(crate) const HELM: Tool = Tool {
     usually: "1 min",
 };
 
-/// Driver and peer of `cargo xtask bench operator`: its sources are in the module itself.
-pub(crate) const OPERATOR_PEER: Tool = Tool {
-    name: "operator-peer",
-    version: "",
-    module: "operator-peer",
-    package: ".",
-    version_arguments: &[],
-    fits: &[],
-    usually: "3 min",
-};
 /// The Lua that Argo CD runs health checks and actions with; for tests only.
 pub(crate) const LUA: Tool = Tool {
     name: "glua",
@@ -107,6 +97,17 @@ pub(crate) const LUA: Tool = Tool {
     version_arguments: &["-v"],
     fits: &["GopherLua 0.1"],
     usually: "20 s",
+};
+
+/// Driver and peer of `cargo xtask bench operator`: its sources are in the module itself.
+pub(crate) const OPERATOR_PEER: Tool = Tool {
+    name: "operator-peer",
+    version: "",
+    module: "operator-peer",
+    package: ".",
+    version_arguments: &[],
+    fits: &[],
+    usually: "3 min",
 };
 
 /// What the layers without pods need; first what is needed first.

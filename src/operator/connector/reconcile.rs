@@ -212,10 +212,11 @@ impl Reconcile {
 
     fn ensured(&mut self, ensured: Box<Ensured>) -> Option<Request> {
         let before = status::shown(&self.input.status);
-        let shown = Shown::of(&ensured, &before, self.input.now);
+        let Input { now, punctuality, .. } = self.input;
+        let shown = Shown::of(&ensured, &before, now, punctuality);
         let conditions = &self.input.status.conditions;
         self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
-        self.outcome.again = Again::After(schedule_shown::look_again(&ensured, self.input.now, self.resync));
+        self.outcome.again = Again::After(schedule_shown::look_again(&ensured, &shown, now, punctuality, self.resync));
         self.own = OwnSchedule { status: Some(ensured.status.clone()), ensured: Some(ensured) };
         self.start()
     }

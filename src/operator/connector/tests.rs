@@ -22,6 +22,7 @@ use crate::{
     operator::{
         names::Installation,
         outcome::Again,
+        schedule_overdue::Punctuality,
         schedule_terms::Terms,
         status_part::CONNECTOR_CONTROL,
         world::Kind,
@@ -60,6 +61,7 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
         status: status.unwrap_or_default(),
         requested_at: None,
         now: now(),
+        punctuality: Punctuality::default(),
         installation: Installation::new("installation".to_owned(), None),
         tenant: Some(TenantView {
             time_zone: "UTC".to_owned(),
@@ -442,4 +444,18 @@ fn deletion_marks_the_row_only_where_the_claim_is_the_objects() {
         assert!(world.state().connectors.is_empty(), "{fault:?}");
         assert!(world.state().schedules.is_empty(), "{fault:?}");
     }
+}
+
+#[test]
+fn an_own_schedule_spreads_over_a_tenth_of_its_interval_and_makes_up_for_one_that_queued() {
+    let world = world();
+    let of = |cron: &str| {
+        let input = input(&world, json!({"sync": {"schedules": [cron]}}));
+        let tenant = input.tenant.clone().expect("a tenant");
+        let wanted = super::build::schedule(&input, &tenant).expect("its own schedule");
+        (wanted.jitter.as_secs(), wanted.catch_up_window.as_secs())
+    };
+    assert_eq!(of("*/5 * * * *"), (60, 3_600), "what the tenant says is more");
+    assert_eq!(of("0 */2 * * *"), (720, 7_800));
+    assert_eq!(of("0 3 * * *"), (8_640, 87_000));
 }

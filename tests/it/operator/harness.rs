@@ -100,18 +100,21 @@ impl Installation {
         let database_url = format!("sqlite:{}", directory.path().join("store.db").display());
         let store = store::open(&database_url).await.expect("store opens");
         let settings = OperatorSettings {
-            store: StoreSettings { database_url },
+            store: StoreSettings::of(database_url),
             temporal: temporal_settings,
             health: HealthSettings { health_address: ([127, 0, 0, 1], free_port()).into() },
             namespace: namespace.clone(),
             watch_namespaces: vec![namespace.clone()],
             worker_template: None,
+            worker_max_replicas: None,
             recipient: None,
             no_leader_election: true,
             lease_seconds: 15,
             temporal_requests_per_second: 200,
             temporal_request_burst: 400,
             resync_seconds: 600,
+            overdue_seconds: 600,
+            orphan_grace_seconds: 3_600,
             retention: RetentionSettings {
                 runs_days: 90,
                 dead_letter_payloads_days: 30,
