@@ -55,6 +55,14 @@ impl Error {
             Self::Unreadable { .. } | Self::Unusable { .. } => Class::Transient,
         }
     }
+
+    /// What is wrong, for whoever names the files already.
+    fn cause(&self) -> String {
+        match self {
+            Self::Unreadable { path, kind, .. } => format!("cannot read {path} ({kind})"),
+            Self::Unusable { problem, .. } => problem.clone(),
+        }
+    }
 }
 
 /// What is made of files.
@@ -113,7 +121,9 @@ impl<T: Material> KeyFile<T> {
 
     fn with(of: &'static str, paths: Vec<PathBuf>, build: Build<T>, value: T, seen: Option<[u8; 32]>) -> Self {
         let (current, _) = watch::channel(Current { value: Arc::new(value), since: Instant::now() });
-        Self { shared: Arc::new(Shared { of, paths, build, current, state: Mutex::new(State { seen, problem: None }) }) }
+        Self {
+            shared: Arc::new(Shared { of, paths, build, current, state: Mutex::new(State { seen, problem: None }) }),
+        }
     }
 
     /// The newest usable value.
@@ -296,7 +306,7 @@ impl KeyFiles {
             self.metrics.certificate_not_after.get_or_create(&of).set(end.as_second());
         }
         let ended = not_after.filter(|end| *end <= now).map(|end| format!("our certificate expired at {end}"));
-        let stale = problem.map(|problem| format!("{problem}; what was read before stays in use"));
+        let stale = problem.map(|problem| format!("{}; what was read before stays in use", problem.cause()));
         let note = [stale, ended].into_iter().flatten().collect::<Vec<_>>().join("; ");
         let note = Some(note).filter(|note| !note.is_empty());
         if self.readiness.note(of.of, note.clone()) {

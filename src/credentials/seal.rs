@@ -208,7 +208,8 @@ impl Opener {
     /// When the file cannot be read, or holds something else.
     pub async fn from_file(path: &Path, files: &KeyFiles) -> Result<Self, key_files::Error> {
         let build = |content: &[Vec<u8>]| {
-            let identities = Identities::of(&String::from_utf8_lossy(&content[0])).map_err(|error| error.to_string())?;
+            let identities =
+                Identities::of(&String::from_utf8_lossy(&content[0])).map_err(|error| error.to_string())?;
             tracing::info!(keys = ?identities.key_ids(), "identities that open credentials; the first seals");
             Ok(identities)
         };

@@ -79,7 +79,8 @@ impl Error {
     pub fn is_outage(&self) -> bool {
         let away = matches!(self.class(), Class::Transient | Class::RateLimited(_)) && self.dependency().is_some();
         // What refuses our key or certificate refuses it for every object.
-        let refused = |error: &_| matches!(error, temporal::Error::AnotherInstallation { .. } | temporal::Error::Denied { .. });
+        let refused =
+            |error: &_| matches!(error, temporal::Error::AnotherInstallation { .. } | temporal::Error::Denied { .. });
         away || matches!(self, Self::Temporal(error) if refused(error))
     }
 

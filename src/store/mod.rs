@@ -37,15 +37,15 @@ pub use losses::{Losses, RecordKey, Writing};
 pub use types::*;
 
 use crate::{
-    key_files::KeyFiles,
-    settings::StoreSettings,
     contract::{
         activities::{Effort, Lease, Parked, StagedRef},
         workflows::{ConnectionStatus, FailedRecord},
     },
     credentials::TokenStore,
     ids::{ConnectorId, TenantId},
+    key_files::KeyFiles,
     model::entity::Entity,
+    settings::StoreSettings,
 };
 
 /// Lowest and highest schema version this build works with (R25: a release only expands).

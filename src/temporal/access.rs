@@ -59,7 +59,9 @@ impl Plan {
         let needs_tls = needs_tls.into_iter().find_map(|(flag, given)| given.then_some(flag));
         let setting = |flag, problem| Err(Error::Setting { flag, problem });
         match (wanted.temporal_tls, scheme, needs_tls) {
-            (Some(false), _, Some(flag)) => return setting(flag, "is never used without TLS; take --temporal-tls=false away"),
+            (Some(false), _, Some(flag)) => {
+                return setting(flag, "is never used without TLS; take --temporal-tls=false away");
+            }
             (Some(false), Some(Scheme::Https), None) => {
                 return setting("--temporal-tls", "is false, and --temporal-address says https");
             }
@@ -73,8 +75,12 @@ impl Plan {
         }
         let pair = match (&wanted.temporal_tls_client_cert_path, &wanted.temporal_tls_client_key_path) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
-            (Some(_), None) => return setting("--temporal-tls-client-cert-path", "needs --temporal-tls-client-key-path"),
-            (None, Some(_)) => return setting("--temporal-tls-client-key-path", "needs --temporal-tls-client-cert-path"),
+            (Some(_), None) => {
+                return setting("--temporal-tls-client-cert-path", "needs --temporal-tls-client-key-path");
+            }
+            (None, Some(_)) => {
+                return setting("--temporal-tls-client-key-path", "needs --temporal-tls-client-cert-path");
+            }
             (None, None) => None,
         };
         let named = wanted.temporal_tls_server_name.clone();

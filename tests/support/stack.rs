@@ -132,7 +132,8 @@ pub async fn register_namespace(address: &str, namespace: &str) -> (Temporal, Te
         cluster_id: None,
         tls: Default::default(),
     };
-    let temporal = Temporal::connect(&settings(namespace), "tests", &KeyFiles::default()).await.expect("Temporal is up");
+    let temporal =
+        Temporal::connect(&settings(namespace), "tests", &KeyFiles::default()).await.expect("Temporal is up");
     let client = temporal.sdk_client().expect("client");
     let day = Some(Duration::from_secs(24 * 3600).try_into().expect("a day"));
     let request = RegisterNamespaceRequest {

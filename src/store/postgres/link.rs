@@ -47,7 +47,8 @@ pub(super) async fn load(settings: &StoreSettings, url: &str, files: &KeyFiles) 
     let (plain, tls) = Tls::of(url, settings)?;
     let plan = Plan { place: place(&parse(&plain)?), tls, settings: settings.clone() };
     let paths = plan.paths();
-    let unusable = |error: crate::key_files::Error| Error::Unavailable { attempted: "connect", code: error.to_string() };
+    let unusable =
+        |error: crate::key_files::Error| Error::Unavailable { attempted: "connect", code: error.to_string() };
     files.load("database", paths, move |content| plan.link(content)).await.map_err(unusable)
 }
 
@@ -107,7 +108,8 @@ impl Plan {
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(TCP_USER_TIMEOUT);
         }
-        let (client, certificate_not_after) = tls.client_config(authorities, pair).map_err(|error| error.to_string())?;
+        let (client, certificate_not_after) =
+            tls.client_config(authorities, pair).map_err(|error| error.to_string())?;
         Ok(Link { config, connector: MakeRustlsConnect::new(client), certificate_not_after })
     }
 }

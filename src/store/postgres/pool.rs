@@ -2,7 +2,9 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use deadpool_postgres::{Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction};
+use deadpool_postgres::{
+    Connect, Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction,
+};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config};
 
@@ -47,7 +49,8 @@ pub(super) fn pool(link: KeyFile<Link>) -> Result<Pool, Error> {
 /// Connects with what key files hold at that moment.
 struct Newest(KeyFile<Link>);
 
-type Connecting<'a> = Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>>;
+type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>>;
 
 impl Connect for Newest {
     fn connect(&self, _: &Config) -> Connecting<'_> {

@@ -143,7 +143,9 @@ async fn a_sync_goes_on_while_authorities_certificate_and_password_are_replaced(
         ("GTM_LOG", "debug"),
     ]);
     stack.tenant("acme", None).await;
-    stack.connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), |of| of.config.batch_size = 100).await;
+    stack
+        .connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), |of| of.config.batch_size = 100)
+        .await;
     stack.start_sync("sync-acme-hubspot-full", "acme", "hubspot", true).await;
     let before = eventually("the sync writes", SOON, || async {
         let progress = stack.progress("sync-acme-hubspot-full").await?;
@@ -155,7 +157,10 @@ async fn a_sync_goes_on_while_authorities_certificate_and_password_are_replaced(
     let (servers, clients) = (Authority::new(), Authority::new());
     house.server.execute(&format!("ALTER ROLE {ROLE} PASSWORD '{second}'")).await;
     house.server.replace_certificates(&servers, &clients).await;
-    house.server.execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'")).await;
+    house
+        .server
+        .execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"))
+        .await;
     let pair = clients.client(ROLE);
     keys.swap(&[
         ("url", &house.url(&second)),

@@ -108,8 +108,7 @@ async fn a_front_that_demands_certificates_is_reached_with_the_right_ones_and_sa
     let server = refused(&house.settings(&server, |_| {})).await;
     assert!(server.contains("an authority that we do not trust"), "{server}");
 
-    let half =
-        Mounted::of(&[("ca.crt", &house.servers.pem()), ("tls.crt", &own.certificate), ("tls.key", &pair.key)]);
+    let half = Mounted::of(&[("ca.crt", &house.servers.pem()), ("tls.crt", &own.certificate), ("tls.key", &pair.key)]);
     let half = refused(&house.settings(&half, |_| {})).await;
     assert!(half.contains("do not belong together"), "{half}");
 
@@ -130,7 +129,8 @@ async fn an_api_key_is_shown_with_its_namespace_and_a_new_one_as_soon_as_its_fil
     assert!(matches!(denied, Error::Denied { .. }), "{denied}");
 
     let files = KeyFiles::default();
-    let settings = TemporalSettings { temporal_namespace: "name.account".to_owned(), ..house.settings(&keys, with_key) };
+    let settings =
+        TemporalSettings { temporal_namespace: "name.account".to_owned(), ..house.settings(&keys, with_key) };
     let temporal = Temporal::connect(&settings, "tests", &files).await.expect("let in");
     let unknown = temporal.workflow_state("none").await.expect_err("no such namespace here");
     assert!(matches!(unknown, Error::NamespaceNotFound { .. }), "{unknown}");
@@ -191,7 +191,9 @@ async fn a_sync_goes_on_while_authorities_certificate_and_api_key_are_replaced()
         ("GTM_LOG", "debug"),
     ]);
     stack.tenant("acme", None).await;
-    stack.connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), |of| of.config.batch_size = 100).await;
+    stack
+        .connector("acme", "hubspot", &crm.base_url(), &format!("pat-{CANARY}"), |of| of.config.batch_size = 100)
+        .await;
     stack.start_sync("sync-acme-hubspot-full", "acme", "hubspot", true).await;
     let written = || async {
         let progress = stack.progress("sync-acme-hubspot-full").await?;
@@ -203,7 +205,8 @@ async fn a_sync_goes_on_while_authorities_certificate_and_api_key_are_replaced()
     let (servers, clients) = (Authority::new(), Authority::new());
     let pair = clients.client("worker");
     let swap = |key: &str| {
-        let files = [("ca.crt", &*servers.pem()), ("tls.crt", &pair.certificate), ("tls.key", key), ("api-key", &second)];
+        let files =
+            [("ca.crt", &*servers.pem()), ("tls.crt", &pair.certificate), ("tls.key", key), ("api-key", &second)];
         keys.swap(&files);
     };
     swap("half");

@@ -328,7 +328,8 @@ async fn what_was_kept_long_enough_is_removed_by_the_leader() {
     installation.apply_connector("hubspot", json!({})).await;
     installation.connector_ready("hubspot", "True", "Configured").await;
     operator.stop().await;
-    let path = installation.settings.store.database_url.as_deref().expect("a URL").trim_start_matches("sqlite:").to_owned();
+    let path =
+        installation.settings.store.database_url.as_deref().expect("a URL").trim_start_matches("sqlite:").to_owned();
     let stored = || rusqlite::Connection::open(&path).expect("opens");
     const LETTER: &str = "INSERT INTO dead_letter (tenant_id, connector_id, observed_seq, account_id, workflow_id,
             batch_index, code, payload, payload_form, recorded_at)

@@ -65,7 +65,7 @@ fn template(image: &str, spec: Value) -> Value {
 
 impl House {
     async fn new() -> Self {
-        let server = TemporalServer::start_with(QUICK).await;
+        let server = TemporalServer::with(QUICK).await;
         let (mut installation, proxy) = on_postgres().await;
         let (temporal, settings) = stack::temporal_namespace(&server.address).await;
         installation.temporal = temporal;
