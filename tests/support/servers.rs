@@ -154,7 +154,9 @@ impl PostgresServer {
             command.args(["-c", setting]);
         }
         if self.by_tls {
-            for (setting, file) in [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "clients.crt")] {
+            for (setting, file) in
+                [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "clients.crt")]
+            {
                 command.arg("-c").arg(format!("{setting}={}", self.directory.path().join(file).display()));
             }
             command.args(["-c", "ssl=on"]);

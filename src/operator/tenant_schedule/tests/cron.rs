@@ -3,11 +3,9 @@
 use serde_json::json;
 
 use super::{Input, RESYNC, Reconcile, by_hand, condition, reasons, reconcile, shown, spec};
-use crate::{
-    operator::{
-        tenant_schedule::tests::input,
-        world_fake::{FakeWorld, every_fault, run},
-    },
+use crate::operator::{
+    tenant_schedule::tests::input,
+    world_fake::{FakeWorld, every_fault, run},
 };
 
 fn is_paused(world: &FakeWorld) -> bool {
