@@ -227,11 +227,11 @@ pub struct TemporalServer {
 
 impl TemporalServer {
     pub async fn start() -> Self {
-        Self::start_with(&[]).await
+        Self::with(&[]).await
     }
 
     /// With these values, `key=value`, of its dynamic configuration.
-    pub async fn start_with(config: &[&str]) -> Self {
+    pub async fn with(config: &[&str]) -> Self {
         let (directory, port) = (tempfile::tempdir().expect("temporary directory"), free_port());
         let config = config.iter().map(|&value| value.to_owned()).collect();
         let mut server = Self { address: format!("127.0.0.1:{port}"), config, port, directory, process: None };

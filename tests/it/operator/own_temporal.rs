@@ -11,7 +11,7 @@ use crate::support::{servers::TemporalServer, stack};
 #[ignore = "needs kube-apiserver, temporal cli"]
 async fn a_server_that_asks_to_slow_down_makes_progress_slow_and_fails_nobody() {
     // A burst is twice that.
-    let server = TemporalServer::start_with(&["frontend.namespaceRPS=3"]).await;
+    let server = TemporalServer::with(&["frontend.namespaceRPS=3"]).await;
     let installation = Installation::at(&server.address).await;
     let operator = installation.operator().await;
     let tenants: Vec<_> = (0..6).map(|number| format!("tenant-{number}")).collect();
