@@ -163,7 +163,9 @@ fn connector_rows() -> Vec<Row> {
         Row::new(reason::PAUSED, Current).spec(json!({"state": "Paused"})),
         Row::new(reason::STOPPED, Current).spec(json!({"state": "Stopped"})),
         // What may still come with the rest of an apply is no failure.
-        Row::new(reason::TENANT_SCHEDULE_NOT_FOUND, InProgress).prepare(|world| world.state().claims.clear()),
+        Row::new(reason::TENANT_SCHEDULE_NOT_FOUND, InProgress).prepare(|world| {
+            world.state().claims.insert("acme".to_owned(), owner("elsewhere"));
+        }),
         Row::new(reason::SECRET_NOT_FOUND, InProgress).prepare(|world| world.state().secrets.clear()),
         Row::new(reason::SECRET_KEY_MISSING, InProgress).prepare(|world| {
             world.state().secrets.insert("crm".to_owned(), SecretFields([].into()));
