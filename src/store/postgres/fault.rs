@@ -87,7 +87,8 @@ fn is_outage(code: &str) -> bool {
 /// A code that people should not have to look up.
 fn said(sqlstate: &str) -> &str {
     match sqlstate {
-        "28P01" => "28P01, the server refuses the password",
+        // Also where password and `clientcert=verify-full` are demanded and the certificate names another role.
+        "28P01" => "28P01, the server refuses the password, or our certificate for this role",
         "28000" => "28000, the server refuses the role, its certificate, or a connection of this kind",
         other => other,
     }

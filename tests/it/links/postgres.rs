@@ -108,7 +108,7 @@ async fn a_server_that_demands_certificates_is_reached_with_the_right_ones_and_s
 
     for (client, expected) in [
         (Authority::new().client(ROLE), "TLS: the server refuses our client certificate"),
-        (house.clients.client("another"), "28000, the server refuses the role, its certificate"),
+        (house.clients.client("another"), "28P01, the server refuses the password, or our certificate for this role"),
         (house.clients.client_until(ROLE, 2024), "our client certificate has expired"),
     ] {
         let (ca, url) = (house.servers.pem(), house.url(&password));
