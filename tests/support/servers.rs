@@ -125,7 +125,8 @@ impl PostgresServer {
             std::fs::write(directory.path().join("data/pg_hba.conf"), rules).expect("written");
         }
         let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
-        let socket = directory.path().display().to_string().replace('/', "%2F");
+        // `-k .` is taken from the data directory.
+        let socket = directory.path().join("data").display().to_string().replace('/', "%2F");
         let socket_url = format!("postgres:///postgres?host={socket}&port={port}&user=postgres&password={password}");
         let mut server = Self { url, socket_url, port, by_tls, directory, process: None };
         server.resume();
