@@ -28,14 +28,23 @@ async fn trigger(installation: &Installation, schedule: &str) {
     client.connection().clone().patch_schedule(request.into_request()).await.expect("triggered");
 }
 
-/// As if the server had promised a tick an hour ago and not started it.
+/// As if the server had promised a tick an hour ago and not started it; until the operator has seen that, since a look
+/// that is under way tells the true tick again.
 async fn promise<K>(api: &Api<K>, name: &str)
 where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
 {
     let tick = Timestamp::from_second(clock::now().as_second()).expect("a time") - 1.hour();
     let patch = Patch::Merge(json!({"status": {"nextRunTime": tick.to_string()}}));
-    api.patch_status(name, &Default::default(), &patch).await.expect("patched");
+    eventually("an overdue tick is seen", SOON, || async {
+        let object = serde_json::to_value(api.get(name).await.ok()?).expect("an object");
+        if object["status"]["overdueSince"].is_string() {
+            return Some(());
+        }
+        api.patch_status(name, &Default::default(), &patch).await.expect("patched");
+        None
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,11 @@ async fn credential_revision(installation: &Installation) -> i64 {
     live(installation).await.credential_revision
 }
 
+/// Which identity opens it.
+async fn sealed_to(installation: &Installation) -> String {
+    live(installation).await.credential.expect("a credential").sealed.key_id
+}
+
 /// What Git holds: all samples, and `hooli` with a connector on the simulated account, and these requests.
 async fn apply_git(installation: &Installation, crm: &Simulator, requests: Value) {
     for (api, sample) in crds::samples(&installation.client, &installation.namespace).await {
@@ -164,14 +169,12 @@ async fn a_cluster_rebuilt_from_git_loads_nothing_anew_repeats_no_verb_and_keeps
     operator.stop().await;
 
     // Without a backup of the identity, what comes from Secrets is sealed to a new one.
+    let former = sealed_to(&installation).await;
     secrets.delete("gtm-sync-identity", &Default::default()).await.expect("lost");
     let maps: Api<ConfigMap> = Api::namespaced(installation.client.clone(), &installation.namespace);
     maps.delete("gtm-sync-recipient", &Default::default()).await.expect("lost");
     let operator = installation.operator().await;
-    eventually("sealed again", SOON, || async {
-        (credential_revision(&installation).await > before.credential).then_some(())
-    })
-    .await;
+    eventually("sealed again", SOON, || async { (sealed_to(&installation).await != former).then_some(()) }).await;
     let made = identity(&installation).await.data.expect("data")["identity"].0.clone();
     let opener = Opener::new(&String::from_utf8(made).expect("text")).expect("an identity");
     let opened = opener.open(&live(&installation).await.credential.expect("a credential").sealed);
