@@ -13,6 +13,7 @@ mod requests;
 mod rules;
 mod schedule_policies;
 mod tenant_schedule;
+mod workers;
 
 pub use connector::{
     Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, FieldsSpec, HubspotSource, Limits,
@@ -35,6 +36,9 @@ pub use schedule_policies::{
 pub use tenant_schedule::{
     ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
     TenantScheduleSpec, TenantScheduleStatus,
+};
+pub use workers::{
+    ResourceAmounts, TaintEffect, TolerationOperator, WorkerResources, WorkerToleration, WorkersMode, WorkersSpec,
 };
 
 use schemars::JsonSchema;

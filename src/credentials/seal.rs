@@ -18,6 +18,9 @@ use crate::{
 /// Prefix of the text form, so that a sealed string is recognised in YAML.
 const TEXT_PREFIX: &str = "gtmseal1:";
 
+/// Name of the shared pool's recipient; a tenant's own follows after a dot, which no tenant id has.
+const RECIPIENT: &str = "recipient";
+
 /// Why a credential cannot be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -102,21 +105,30 @@ impl Envelope {
     /// # Errors
     /// `ForAnother` naming what differs.
     pub fn check(&self, tenant: &TenantId, connector: &ConnectorId, host: &str) -> Result<(), Error> {
+        self.check_owner(tenant, connector)?;
+        if !self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) {
+            return Err(Error::ForAnother("host"));
+        }
+        Ok(())
+    }
+
+    /// Compares whose it is, for a caller that sends it nowhere.
+    ///
+    /// # Errors
+    /// `ForAnother` naming what differs.
+    pub fn check_owner(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error> {
         if &self.tenant_id != tenant {
             return Err(Error::ForAnother("tenant"));
         }
         if &self.connector_id != connector {
             return Err(Error::ForAnother("connector"));
         }
-        if !self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) {
-            return Err(Error::ForAnother("host"));
-        }
         Ok(())
     }
 }
 
 /// Seals to one recipient.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Sealer {
     recipient: x25519::Recipient,
     key_id: String,
@@ -143,6 +155,12 @@ impl Sealer {
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// The recipient, as text.
+    #[must_use]
+    pub fn recipient(&self) -> String {
+        self.recipient.to_string()
     }
 
     /// Seals an envelope, whose `key_id` is set to this key's.
@@ -186,6 +204,12 @@ impl Opener {
         if identities.is_empty() { Err(Error::Identity) } else { Ok(Self { identities }) }
     }
 
+    /// Whether an identity with this key id is at hand.
+    #[must_use]
+    pub fn knows(&self, key_id: &str) -> bool {
+        self.identities.iter().any(|(known, _)| known == key_id)
+    }
+
     /// Seals back to the first identity, for refreshed tokens.
     #[must_use]
     pub fn sealer(&self) -> Sealer {
@@ -209,6 +233,13 @@ impl Opener {
     }
 }
 
+/// Where a pool's recipient stands among the others: a key of the operator's ConfigMap, and a file where that is mounted.
+/// `None` = the shared pool.
+#[must_use]
+pub fn recipient_name(dedicated: Option<&TenantId>) -> String {
+    dedicated.map_or_else(|| RECIPIENT.to_owned(), |tenant| format!("{RECIPIENT}.{tenant}"))
+}
+
 /// A new identity and its recipient, as text.
 #[must_use]
 pub fn generate_identity() -> (String, String) {
@@ -217,10 +248,11 @@ pub fn generate_identity() -> (String, String) {
     (identity.to_string().expose_secret().to_owned(), identity.to_public().to_string())
 }
 
-/// Keyed digest of a credential's content: equal content has an equal digest, and nobody without the key can test a guess (R7).
+/// Keyed digest of a credential's content, whatever key it is sealed with: equal content has an equal digest, and nobody without the key can test a guess (R7).
 #[must_use]
 pub fn content_digest(key: &[u8], envelope: &Envelope) -> String {
-    let plaintext = serde_json::to_vec(envelope).expect("an envelope is plain text fields");
+    let content = Envelope { key_id: String::new(), ..envelope.clone() };
+    let plaintext = serde_json::to_vec(&content).expect("an envelope is plain text fields");
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(&plaintext);
     hex(&mac.finalize().into_bytes())
@@ -288,6 +320,8 @@ mod tests {
         let sealer = Sealer::new(&recipient).expect("recipient");
         assert_ne!(sealer.seal(envelope()), sealer.seal(envelope()));
         assert_eq!(content_digest(b"key", &envelope()), content_digest(b"key", &envelope()));
+        let otherwise_sealed = Envelope { key_id: "another".to_owned(), ..envelope() };
+        assert_eq!(content_digest(b"key", &envelope()), content_digest(b"key", &otherwise_sealed));
         assert_ne!(content_digest(b"key", &envelope()), content_digest(b"yek", &envelope()));
     }
 }

@@ -18,6 +18,7 @@ use super::{
     dependencies::Dependencies,
     error::{Dependency, Error},
     leadership::Leadership,
+    pool_identity::PoolIdentities,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
 use crate::{
@@ -51,6 +52,8 @@ pub struct LiveWorld {
     pub temporal: TemporalSlot,
     /// When Temporal may be asked.
     pub pacer: Pacer,
+    /// Identities of tenants' own workers.
+    pub pools: PoolIdentities,
     /// Told how every call went.
     pub dependencies: Dependencies,
     /// Counts status writes.
@@ -76,6 +79,7 @@ impl World for LiveWorld {
             | Request::DeleteSchedule(_)
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
+            | Request::EnsurePool(_)
             | Request::AddFinalizer(_)
             | Request::RemoveFinalizer(_)
             | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
@@ -140,6 +144,7 @@ impl LiveWorld {
     async fn kubernetes(&self, request: Request) -> Reply {
         match request {
             Request::GetSecret { namespace, name } => self.secret(&namespace, &name).await,
+            Request::EnsurePool(tenant) => self.pools.sealer(&tenant).await.map(Answer::Recipient),
             Request::AddFinalizer(key) => self.finalizer(&key, true).await,
             Request::RemoveFinalizer(key) => self.finalizer(&key, false).await,
             Request::ApplyStatus(key, part) => self.apply_status(&key, part).await,

@@ -9,6 +9,7 @@ pub mod connector;
 pub mod context;
 pub mod controller;
 pub mod cron;
+pub mod dedicated_pools;
 pub mod dependencies;
 pub mod error;
 pub mod events;
@@ -23,6 +24,7 @@ pub mod live_world;
 pub mod maintenance;
 pub mod names;
 pub mod outcome;
+pub mod pool_identity;
 pub mod purge;
 pub mod retention;
 pub mod run_status;
@@ -63,6 +65,7 @@ use self::{
     lease::Candidate,
     live_world::LiveWorld,
     names::Installation,
+    pool_identity::PoolIdentities,
 };
 use crate::{
     crd::{Connector, TenantSchedule},
@@ -205,6 +208,7 @@ async fn act(
             leadership,
             store: Arc::clone(&store),
             temporal: temporal.clone(),
+            pools: PoolIdentities::new(client.clone(), settings.namespace.clone(), sealer.clone()),
             pacer: temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst),
             dependencies: dependencies.clone(),
             metrics: metrics.clone(),
@@ -224,7 +228,12 @@ async fn act(
         memory: Memory::default(),
     });
     let (availability_sender, availability) = watch::channel(None);
+    let (dedicated_sender, dedicated) = watch::channel(Default::default());
     if let Some(wanted) = workers {
+        let grace = Duration::from_secs(settings.pool_grace_seconds);
+        let (namespace, twin) = (settings.namespace.clone(), Arc::clone(&context));
+        let pools = dedicated_pools::keep(wanted.clone(), namespace, grace, dedicated_sender, twin);
+        tasks.spawn(endless(pools));
         let keep = worker_deployment::apply::keep(
             wanted,
             settings.namespace.clone(),
@@ -237,7 +246,7 @@ async fn act(
     tasks.spawn(async move { Ok(kept.await?) });
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
-    tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
+    tasks.spawn(endless(run_status::keep(availability, dedicated, Arc::clone(&context))));
     tasks.spawn(endless(sweep::keep(Arc::clone(&context))));
     tasks.spawn(endless(retention::keep(settings.retention, Arc::clone(&context))));
     tasks.spawn(endless(follow(gone, Arc::clone(&context))));

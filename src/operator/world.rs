@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::error::Error;
 use crate::{
+    credentials::Sealer,
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
-    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection},
+    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantClaim, TenantProjection},
     temporal::{
         StartOutcome,
         client::IdReuse,
@@ -85,6 +86,8 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// The recipient of a tenant's own workers, whose identity is made where there is none → `Recipient`.
+    EnsurePool(TenantId),
     /// Adds our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     AddFinalizer(ObjectKey),
     /// Removes our finalizer → `Done`; `Done` too if the object (by uid) is gone.
@@ -123,7 +126,7 @@ pub enum Answer {
     /// To `PutTenant`.
     Claim(ClaimOutcome),
     /// To `TenantClaim`.
-    Claimant(Option<Owner>),
+    Claimant(Option<TenantClaim>),
     /// To `PutConnector`.
     Connector(Box<ConnectorAnswer>),
     /// To `DescribeSchedule`.
@@ -132,6 +135,8 @@ pub enum Answer {
     Started(StartOutcome),
     /// To `GetSecret`: its text values; `None` = there is no such Secret.
     Secret(Option<SecretFields>),
+    /// To `EnsurePool`: seals to it.
+    Recipient(Sealer),
 }
 
 /// What a step learns from a call.

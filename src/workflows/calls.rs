@@ -53,7 +53,8 @@ pub(super) fn scheduler_activity() -> ActivityOptions {
     ActivityOptions::with_start_to_close_timeout(SCHEDULER_ACTIVITY_TIMEOUT).retry_policy(attempts()).build()
 }
 
-fn attempts() -> RetryPolicy {
+/// Attempts of every activity.
+pub(super) fn attempts() -> RetryPolicy {
     RetryPolicy::builder().maximum_attempts(MAXIMUM_ATTEMPTS).build()
 }
 
@@ -72,12 +73,15 @@ where
 }
 
 /// Calls an activity even while the workflow is being cancelled, and leaves its result: for closing words only.
-pub(super) async fn call_detached<W, A>(ctx: &WorkflowContext<W>, activity: A, input: A::Input)
-where
+pub(super) async fn call_detached<W, A>(
+    ctx: &WorkflowContext<W>,
+    activity: A,
+    input: A::Input,
+    mut options: ActivityOptions,
+) where
     A: ActivityDefinition,
     A::Output: TemporalDeserializable,
 {
-    let mut options = sync_activity();
     options.cancellation_token = Some(WorkflowCancellationToken::new());
     if let Err(error) = ctx.execute_activity(activity, input, options).await
         && !ctx.is_replaying()

@@ -11,8 +11,9 @@ use temporalio_workflow::{
 };
 
 use super::{
-    calls::{self, Patience, call, parse_input, sync_activity},
+    calls::{self, Patience, parse_input},
     fault::Fault,
+    pool::Pool,
 };
 use crate::contract::{
     CONNECTOR_SYNC_WORKFLOW, GET_SYNC_PROGRESS,
@@ -92,6 +93,7 @@ enum End {
 struct Session {
     ctx: WorkflowContext<ConnectorSync>,
     input: ConnectorSyncInput,
+    pool: Pool<ConnectorSync>,
     lease: Option<Lease>,
     /// Staged, not yet applied.
     staged: VecDeque<Staged>,
@@ -113,6 +115,7 @@ struct Session {
 impl Session {
     fn new(ctx: WorkflowContext<ConnectorSync>, input: ConnectorSyncInput) -> Self {
         Self {
+            pool: Pool::shared(ctx.clone()),
             ctx,
             input,
             lease: None,
@@ -129,6 +132,7 @@ impl Session {
 
     async fn run(&mut self) -> Result<End, Fault> {
         self.show(Phase::Authenticating);
+        self.pool.resolve(&self.input.tenant_id, &self.input.connector_id).await?;
         let lease = match self.authenticate().await? {
             Ok(lease) => lease,
             Err(end) => return Ok(end),
@@ -156,7 +160,7 @@ impl Session {
             connector_id: self.input.connector_id.clone(),
             full_sync: Some(self.input.full_sync),
         };
-        match call(&self.ctx, Authenticate, input, sync_activity()).await? {
+        match self.pool.call(Authenticate, input).await? {
             AuthenticateResult::Ready { lease, next_seq, stats } => {
                 self.next_seq = next_seq;
                 self.count(stats);
@@ -184,8 +188,8 @@ impl Session {
             (false, false) => FETCH_AHEAD,
         };
         self.show(if commit.is_empty() { Phase::Syncing } else { Phase::Writing });
-        let fetch = fetch_ahead(&self.ctx, lease, self.next_seq, self.after.clone(), ahead);
-        let write = write(&self.ctx, lease, &commit);
+        let fetch = fetch_ahead(&self.pool, lease, self.next_seq, self.after.clone(), ahead);
+        let write = write(&self.pool, lease, &commit);
         let ((fetched, fetch_fault), written) = join!(fetch, write);
         self.take_fetched(fetched);
         self.take_written(lease, commit, written).await?;
@@ -307,13 +311,13 @@ impl Session {
         self.show(Phase::Failed);
         if let Some(lease) = self.lease.take() {
             let input = UpdateSyncStateInput { lease, update: StateUpdate::Fail { error: fault.text() } };
-            calls::call_detached(&self.ctx, UpdateSyncState, input).await;
+            self.pool.call_detached(UpdateSyncState, input).await;
         }
         Err(fault)
     }
 
     async fn update(&self, lease: &Lease, update: StateUpdate) -> Result<UpdateSyncStateResult, Fault> {
-        call(&self.ctx, UpdateSyncState, UpdateSyncStateInput { lease: lease.clone(), update }, sync_activity()).await
+        self.pool.call(UpdateSyncState, UpdateSyncStateInput { lease: lease.clone(), update }).await
     }
 
     fn count(&mut self, stats: SyncStats) {
@@ -335,7 +339,7 @@ fn reference(staged: &Staged) -> StagedRef {
 
 /// Fetches up to `count` batches one after the other, each starting where the one before ends.
 async fn fetch_ahead(
-    ctx: &WorkflowContext<ConnectorSync>,
+    pool: &Pool<ConnectorSync>,
     lease: &Lease,
     mut seq: i64,
     mut after: Option<String>,
@@ -344,7 +348,7 @@ async fn fetch_ahead(
     let mut fetched = Vec::new();
     while fetched.len() < count {
         let input = SyncBatchInput { lease: lease.clone(), seq, after: after.take() };
-        match call(ctx, SyncBatch, input, sync_activity()).await {
+        match pool.call(SyncBatch, input).await {
             Ok(SyncBatchResult::Staged(staged)) => {
                 seq = staged.seq + 1;
                 after = Some(staged.staged_id.clone());
@@ -365,15 +369,11 @@ async fn fetch_ahead(
 }
 
 /// Writes one commit; `None` when there is nothing to write.
-async fn write(
-    ctx: &WorkflowContext<ConnectorSync>,
-    lease: &Lease,
-    commit: &[StagedRef],
-) -> Result<Option<SyncStats>, Fault> {
+async fn write(pool: &Pool<ConnectorSync>, lease: &Lease, commit: &[StagedRef]) -> Result<Option<SyncStats>, Fault> {
     if commit.is_empty() {
         return Ok(None);
     }
     let input = WriteRecordsInput { lease: lease.clone(), batches: commit.to_vec() };
-    let written = call(ctx, WriteRecords, input, sync_activity()).await?;
+    let written = pool.call(WriteRecords, input).await?;
     Ok(Some(written.stats))
 }

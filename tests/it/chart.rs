@@ -316,6 +316,8 @@ async fn the_operator_may_do_what_it_must_and_no_more_and_workers_nothing() {
     let own: &[Right] = &[
         ("update", "coordination.k8s.io", "leases", "", ""),
         ("patch", "apps", "deployments", "", ""),
+        ("delete", "apps", "deployments", "", ""),
+        ("patch", "", "configmaps", "", "gtm-sync-recipient"),
         ("create", "", "configmaps", "", ""),
         ("create", "", "secrets", "", ""),
     ];

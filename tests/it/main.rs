@@ -14,6 +14,7 @@ mod gitops;
 mod hubspot;
 mod module_edges;
 mod operator;
+mod policies;
 mod proofs;
 mod replays;
 mod simulators;

@@ -13,6 +13,7 @@ mod outages;
 mod own_temporal;
 mod rebuild;
 mod rights;
+mod pools;
 mod samples;
 mod schedules;
 mod secrets;

@@ -4,6 +4,7 @@
 mod completeness;
 mod effects;
 mod people;
+mod pools;
 mod replays;
 mod restores;
 

@@ -1,4 +1,4 @@
-{{/* The Deployment of the shared worker pool, as the operator applies it. */}}
+{{/* The Deployment of the shared worker pool, as the operator applies it; those of tenants' own workers are made of it. */}}
 {{- define "gtm-sync.worker" -}}
 {{- $component := dict "root" . "component" "worker" -}}
 apiVersion: apps/v1
@@ -42,6 +42,8 @@ spec:
             {{- include "gtm-sync.environment" . | nindent 12 }}
             - name: GTM_IDENTITY_FILE
               value: /etc/gtm-sync/identity/identity
+            - name: GTM_RECIPIENTS_DIRECTORY
+              value: /etc/gtm-sync/recipients
             - name: GTM_MAX_CONCURRENT_ACTIVITIES
               value: {{ .Values.workers.maxConcurrentActivities | quote }}
             - name: GTM_MAX_CONCURRENT_WORKFLOWS
@@ -63,6 +65,9 @@ spec:
             - name: identity
               mountPath: /etc/gtm-sync/identity
               readOnly: true
+            - name: recipients
+              mountPath: /etc/gtm-sync/recipients
+              readOnly: true
             {{- if .Values.workers.sourceCaSecret }}
             - name: source-ca
               mountPath: /etc/gtm-sync/source-ca
@@ -77,6 +82,11 @@ spec:
             items:
               - key: identity
                 path: identity
+        # To whom refreshed tokens are sealed when a tenant moves between pools; not there while no tenant has its own.
+        - name: recipients
+          configMap:
+            name: gtm-sync-recipient
+            optional: true
         {{- with .Values.workers.sourceCaSecret }}
         - name: source-ca
           secret:

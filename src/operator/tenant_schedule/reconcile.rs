@@ -15,7 +15,7 @@ use crate::{
         status_part::TENANT_CONTROL,
         world::{Answer, Reply, Request, Step},
     },
-    store::{ClaimOutcome, Owner},
+    store::{ClaimOutcome, MAX_DEDICATED_POOLS, Owner},
 };
 
 /// Rest after a refusal, which only an edit or an admin mends: the edit triggers, this catches the admin.
@@ -38,6 +38,7 @@ enum Phase {
     Begin,
     Finalizer,
     Claiming,
+    EnsuringPool,
     Ensuring(Box<EnsureSchedule>),
     Triggering,
     Status,
@@ -61,7 +62,17 @@ impl Reconcile {
 
     fn claimed(&mut self, outcome: ClaimOutcome) -> Option<Request> {
         match outcome {
+            ClaimOutcome::Held if self.input.spec.workers.is_dedicated() => {
+                self.phase = Phase::EnsuringPool;
+                Some(Request::EnsurePool(self.input.spec.tenant_id.clone()))
+            }
             ClaimOutcome::Held => self.schedule(),
+            ClaimOutcome::NoPoolLeft => {
+                let message = format!(
+                    "{MAX_DEDICATED_POOLS} tenants have workers of their own, and no more may: use mode Shared, or wait until one leaves; until then nothing of this object is applied"
+                );
+                self.refuse(reason::TOO_MANY_POOLS, message)
+            }
             ClaimOutcome::HeldBy(owner) => {
                 let message = conflict_message(&self.input, &owner);
                 self.refuse(reason::TENANT_CONFLICT, message)
@@ -186,7 +197,8 @@ impl Step for Reconcile {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None
             }
-            (Phase::Claiming, Some(Err(error))) => self.later(error),
+            (Phase::EnsuringPool, Some(Ok(Answer::Recipient(_)))) => self.schedule(),
+            (Phase::Claiming | Phase::EnsuringPool, Some(Err(error))) => self.later(error),
             (Phase::Status, Some(Ok(_))) | (Phase::End, _) => None,
             (_, _) => self.later(Error::Unsettled("an answer to another question while a tenant was reconciled")),
         }

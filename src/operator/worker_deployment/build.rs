@@ -1,7 +1,9 @@
 //! From the chart's template to the Deployment to apply. Pure.
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement};
 use kube::ResourceExt as _;
+
+use crate::crd::TENANT_LABEL;
 
 /// Why the template cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,15 @@ pub fn deployment(template: &str, namespace: &str, database_url: &str) -> Result
         deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).map(|pod| pod.containers.len());
     if containers.unwrap_or_default() == 0 {
         return Err(Error::Lacks("a container"));
+    }
+    if let Some(spec) = &mut deployment.spec {
+        // Tenants' own workers are made of the same template, and one selector must not match what another selects.
+        let others = LabelSelectorRequirement {
+            key: TENANT_LABEL.to_owned(),
+            operator: "DoesNotExist".to_owned(),
+            values: None,
+        };
+        spec.selector.match_expressions.get_or_insert_default().push(others);
     }
     deployment.metadata.namespace = Some(namespace.to_owned());
     let managed_by = deployment.labels_mut().entry("app.kubernetes.io/managed-by".to_owned());

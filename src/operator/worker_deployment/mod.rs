@@ -3,4 +3,5 @@
 
 pub mod apply;
 pub mod build;
+pub mod dedicated;
 pub mod status;

@@ -12,6 +12,8 @@ use crate::{
 pub enum Availability {
     /// Its Deployment was not seen yet.
     Pending,
+    /// The API server does not take it.
+    Refused,
     /// Pods that are ready.
     Pods {
         /// How many.
@@ -41,6 +43,10 @@ impl Availability {
         match self {
             Self::Pending => {
                 Wish::unknown(WORKERS_AVAILABLE, reason::DEPLOYMENT_PENDING, "the workers are being deployed")
+            }
+            Self::Refused => {
+                let message = "the API server refuses the workers' Deployment: check spec.workers";
+                Wish::no(WORKERS_AVAILABLE, reason::DEPLOYMENT_REFUSED, message)
             }
             Self::Pods { ready } if *ready > 0 => Wish::yes(WORKERS_AVAILABLE, reason::PODS_READY, "workers are ready"),
             Self::Pods { .. } => {

@@ -9,7 +9,7 @@ use crate::{
     ids::{ConnectorId, TenantId, joined},
     store::{
         ConnectorAnswer, ConnectorProjection, Owner, ProjectedConnector,
-        projection::StoredProjection,
+        projection::{CredentialChange, StoredCredential, StoredProjection},
         stored::{from_name, name},
     },
 };
@@ -70,8 +70,8 @@ pub(super) async fn put(
     projection: &ConnectorProjection,
 ) -> Result<ConnectorAnswer, Fault> {
     let (tenant, connector) = (&projection.tenant_id, &projection.connector_id);
-    if let Some(claim) = super::tenants::owner(transaction, tenant).await? {
-        projection.check_claim(&claim)?;
+    if let Some(claim) = super::tenants::find(transaction, tenant).await? {
+        projection.check_claim(&claim.owner)?;
     }
     let stored = match claim(transaction, tenant, connector).await? {
         Claimed::NameTaken => return Ok(ConnectorAnswer::name_is_taken()),
@@ -80,13 +80,14 @@ pub(super) async fn put(
     };
     let credential = put_credential(transaction, projection).await?;
     let known = stored.as_ref().is_some_and(|stored| stored.uid == projection.uid);
-    let unchanged = stored.as_ref().is_some_and(|stored| stored.shows(projection)) && !credential.changed;
+    let unchanged =
+        stored.as_ref().is_some_and(|stored| stored.shows(projection)) && credential.change == CredentialChange::None;
     let former = stored.map_or(0, |stored| stored.revision);
     let revision = if unchanged { former } else { former + 1 };
     if !unchanged {
         write(transaction, projection, revision).await?;
     }
-    if credential.changed {
+    if credential.change == CredentialChange::Replaced {
         const PENDING: &str = "UPDATE gtm.connector SET connection_status = 'pending', connection_reason = ''
             WHERE tenant_id = $1 AND connector_id = $2";
         query::execute(transaction, PENDING, &[&tenant.as_str(), &connector.as_str()]).await?;
@@ -122,7 +123,7 @@ async fn write(transaction: &Transaction<'_>, projection: &ConnectorProjection, 
 
 struct CredentialPut {
     revision: i64,
-    changed: bool,
+    change: CredentialChange,
 }
 
 const PUT_CREDENTIAL: &str =
@@ -136,27 +137,32 @@ async fn put_credential(
     transaction: &Transaction<'_>,
     projection: &ConnectorProjection,
 ) -> Result<CredentialPut, Fault> {
-    const FIND: &str = "SELECT revision, digest FROM gtm.credential WHERE tenant_id = $1 AND connector_id = $2";
+    const FIND: &str = "SELECT revision, digest, key_id FROM gtm.credential WHERE tenant_id = $1 AND connector_id = $2";
     let (tenant, connector) = (projection.tenant_id.as_str(), projection.connector_id.as_str());
-    let stored = query::row(transaction, FIND, &[&tenant, &connector]).await?;
-    let (former, digest): (i64, Option<String>) = match stored {
-        Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        None => (0, None),
+    let read = |row: Row| -> Result<_, Fault> {
+        Ok(StoredCredential { revision: row.try_get(0)?, digest: row.try_get(1)?, key_id: row.try_get(2)? })
     };
-    let Some(credential) = projection.credential.as_ref().filter(|new| digest.as_ref() != Some(&new.digest)) else {
-        return Ok(CredentialPut { revision: former, changed: false });
+    let stored = query::row(transaction, FIND, &[&tenant, &connector]).await?.map(read).transpose()?;
+    let change = CredentialChange::of(stored.as_ref(), projection.credential.as_ref());
+    let former = stored.map_or(0, |stored| stored.revision);
+    let Some(credential) = projection.credential.as_ref().filter(|_| change != CredentialChange::None) else {
+        return Ok(CredentialPut { revision: former, change });
     };
-    let (revision, sealed) = (former + 1, &credential.sealed);
+    let revision = if change == CredentialChange::Replaced { former + 1 } else { former };
+    let sealed = &credential.sealed;
     let values: query::Values<'_> =
         &[&tenant, &connector, &revision, &sealed.key_id, &sealed.ciphertext, &credential.digest];
     query::execute(transaction, PUT_CREDENTIAL, values).await?;
+    if change == CredentialChange::Resealed {
+        return Ok(CredentialPut { revision, change });
+    }
     for statement in [
         "DELETE FROM gtm.credential_overlay WHERE tenant_id = $1 AND connector_id = $2",
         "DELETE FROM gtm.refresh_lock WHERE tenant_id = $1 AND connector_id = $2",
     ] {
         query::execute(transaction, statement, &[&tenant, &connector]).await?;
     }
-    Ok(CredentialPut { revision, changed: true })
+    Ok(CredentialPut { revision, change })
 }
 
 /// `Store::remove_connector`.

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     ids::{ConnectorId, TenantId, joined},
-    store::{ConnectorAnswer, ConnectorProjection, Owner, ProjectedConnector, projection::StoredProjection},
+    store::{
+        ConnectorAnswer, ConnectorProjection, Owner, ProjectedConnector,
+        projection::{CredentialChange, StoredCredential, StoredProjection},
+    },
 };
 
 const FIND: &str = "SELECT cluster_id, namespace, name, uid, generation, desired_state, config, own_schedule, revision,
@@ -41,8 +44,8 @@ fn read_projection(row: &Row<'_>) -> rusqlite::Result<StoredProjection> {
 /// `Store::put_connector`.
 pub(super) fn put(transaction: &Transaction<'_>, projection: &ConnectorProjection) -> Result<ConnectorAnswer, Fault> {
     let (tenant, connector) = (&projection.tenant_id, &projection.connector_id);
-    if let Some(claim) = super::tenants::owner(transaction, tenant)? {
-        projection.check_claim(&claim)?;
+    if let Some(claim) = super::tenants::find(transaction, tenant)? {
+        projection.check_claim(&claim.owner)?;
     }
     let key = params![tenant.as_str(), connector.as_str()];
     let stored = transaction.prepare_cached(FIND)?.query_row(key, read_projection).optional()?;
@@ -52,7 +55,9 @@ pub(super) fn put(transaction: &Transaction<'_>, projection: &ConnectorProjectio
     }
     let credential = put_credential(transaction, projection, now)?;
     let (known, unchanged) = match &stored {
-        Some(stored) => (stored.uid == projection.uid, stored.shows(projection) && !credential.changed),
+        Some(stored) => {
+            (stored.uid == projection.uid, stored.shows(projection) && credential.change == CredentialChange::None)
+        }
         None => (false, false),
     };
     let former = stored.map_or(0, |stored| stored.revision);
@@ -60,7 +65,7 @@ pub(super) fn put(transaction: &Transaction<'_>, projection: &ConnectorProjectio
     if !unchanged {
         write(transaction, projection, revision, now)?;
     }
-    if credential.changed {
+    if credential.change == CredentialChange::Replaced {
         reset_connection(transaction, tenant, connector)?;
     }
     let fresh_tokens = wishes::put(transaction, projection, known, now)?;
@@ -105,7 +110,7 @@ fn write(
 
 struct CredentialPut {
     revision: i64,
-    changed: bool,
+    change: CredentialChange,
 }
 
 fn put_credential(
@@ -114,17 +119,17 @@ fn put_credential(
     now: At,
 ) -> rusqlite::Result<CredentialPut> {
     let (tenant, connector) = (projection.tenant_id.as_str(), projection.connector_id.as_str());
-    let stored: Option<(i64, String)> = transaction
-        .prepare_cached("SELECT revision, digest FROM credential WHERE tenant_id = ?1 AND connector_id = ?2")?
-        .query_row([tenant, connector], |row| Ok((row.get(0)?, row.get(1)?)))
+    let read = |row: &Row<'_>| Ok(StoredCredential { revision: row.get(0)?, digest: row.get(1)?, key_id: row.get(2)? });
+    let stored = transaction
+        .prepare_cached("SELECT revision, digest, key_id FROM credential WHERE tenant_id = ?1 AND connector_id = ?2")?
+        .query_row([tenant, connector], read)
         .optional()?;
-    let former = stored.as_ref().map_or(0, |(revision, _)| *revision);
-    let Some(credential) = &projection.credential else {
-        return Ok(CredentialPut { revision: former, changed: false });
+    let change = CredentialChange::of(stored.as_ref(), projection.credential.as_ref());
+    let former = stored.map_or(0, |stored| stored.revision);
+    let Some(credential) = projection.credential.as_ref().filter(|_| change != CredentialChange::None) else {
+        return Ok(CredentialPut { revision: former, change });
     };
-    if stored.is_some_and(|(_, digest)| digest == credential.digest) {
-        return Ok(CredentialPut { revision: former, changed: false });
-    }
+    let revision = if change == CredentialChange::Replaced { former + 1 } else { former };
     let sealed = &credential.sealed;
     transaction
         .prepare_cached(
@@ -133,14 +138,17 @@ fn put_credential(
              ON CONFLICT (tenant_id, connector_id) DO UPDATE SET revision = excluded.revision, key_id = excluded.key_id,
                  ciphertext = excluded.ciphertext, digest = excluded.digest, updated_at = excluded.updated_at",
         )?
-        .execute(params![tenant, connector, former + 1, sealed.key_id, sealed.ciphertext, credential.digest, now])?;
+        .execute(params![tenant, connector, revision, sealed.key_id, sealed.ciphertext, credential.digest, now])?;
+    if change == CredentialChange::Resealed {
+        return Ok(CredentialPut { revision, change });
+    }
     for statement in [
         "DELETE FROM credential_overlay WHERE tenant_id = ?1 AND connector_id = ?2",
         "DELETE FROM refresh_lock WHERE tenant_id = ?1 AND connector_id = ?2",
     ] {
         transaction.prepare_cached(statement)?.execute([tenant, connector])?;
     }
-    Ok(CredentialPut { revision: former + 1, changed: true })
+    Ok(CredentialPut { revision, change })
 }
 
 fn reset_connection(

@@ -107,6 +107,7 @@ impl Installation {
             watch_namespaces: vec![namespace.clone()],
             worker_template: None,
             recipient: None,
+            pool_grace_seconds: 3_600,
             no_leader_election: true,
             lease_seconds: 15,
             temporal_requests_per_second: 200,

@@ -24,7 +24,7 @@ spec:
 ";
 
 /// An installation on a PostgreSQL database of its own, reached through a proxy.
-async fn on_postgres() -> (Installation, Proxy) {
+pub(super) async fn on_postgres() -> (Installation, Proxy) {
     let mut installation = Installation::new().await;
     let name = support::fresh("operator").replace('-', "_");
     let base = support::postgres_url();
