@@ -27,7 +27,7 @@ use crate::{
     credentials::{Sealer, seal::generate_identity},
     error_class::Class,
     model::config::SecretFields,
-    store::{self, Owner},
+    store::{self, Owner, Pool, TenantClaim},
     temporal::{self, schedules::SeenSchedule},
 };
 
@@ -83,6 +83,10 @@ fn now() -> Timestamp {
 
 fn owner(namespace: &str) -> Owner {
     Owner { cluster_id: String::new(), namespace: namespace.to_owned(), name: "acme".to_owned() }
+}
+
+fn claim(namespace: &str) -> TenantClaim {
+    TenantClaim { owner: owner(namespace), pool: Pool::Shared }
 }
 
 fn temporal_away(request: &Request) -> Option<Reply> {
@@ -146,8 +150,11 @@ fn tenant_rows() -> Vec<Row> {
         }),
         Row::new(reason::INVALID_SPEC, Failed).spec(never()),
         Row::new(reason::TENANT_CONFLICT, Failed).prepare(|world| {
-            world.state().claims.insert("acme".to_owned(), owner("elsewhere"));
+            world.state().claims.insert("acme".to_owned(), claim("elsewhere"));
         }),
+        Row::new(reason::TOO_MANY_POOLS, Failed)
+            .spec(json!({"workers": {"mode": "Dedicated"}}))
+            .prepare(|world| world.state().pools_left = Some(0)),
         Row::new(reason::SCHEDULE_CONFLICT, Failed).prepare(somebody_elses),
         Row::new(reason::SCHEDULE_REFUSED, Failed).but(refused_by_temporal),
         Row::new(reason::TEMPORAL_UNAVAILABLE, InProgress).but(temporal_away),
@@ -253,7 +260,7 @@ fn connector_input(spec: Value) -> connector::Input {
 fn world(claimed: bool) -> FakeWorld {
     let world = FakeWorld::default();
     if claimed {
-        world.state().claims.insert("acme".to_owned(), owner("acme"));
+        world.state().claims.insert("acme".to_owned(), claim("acme"));
     }
     let content = SecretFields([("accessToken".to_owned(), "x".to_owned())].into());
     world.state().secrets.insert("crm".to_owned(), content);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gtm_sync::{crd::LastSyncOutcome, credentials::Opener, model::cursor::Cursor, store::Owner};
+use gtm_sync::{crd::LastSyncOutcome, credentials::Opener, model::cursor::Cursor, store::TenantClaim};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, ResourceExt as _,
@@ -41,7 +41,7 @@ struct Kept {
     connectors: BTreeMap<String, (Option<String>, Cursor, i64, Option<String>)>,
     /// The stored credential's revision.
     credential: i64,
-    claims: BTreeMap<&'static str, Option<Owner>>,
+    claims: BTreeMap<&'static str, Option<TenantClaim>>,
 }
 
 impl Kept {
@@ -163,15 +163,18 @@ async fn a_cluster_rebuilt_from_git_loads_nothing_anew_repeats_no_verb_and_keeps
     assert!(run.is_some_and(|run| !run.full_sync), "an increment");
     operator.stop().await;
 
+    let key_before = live(&installation).await.credential.expect("a credential").sealed.key_id;
     // Without a backup of the identity, what comes from Secrets is sealed to a new one.
     secrets.delete("gtm-sync-identity", &Default::default()).await.expect("lost");
     let maps: Api<ConfigMap> = Api::namespaced(installation.client.clone(), &installation.namespace);
     maps.delete("gtm-sync-recipient", &Default::default()).await.expect("lost");
     let operator = installation.operator().await;
     eventually("sealed again", SOON, || async {
-        (credential_revision(&installation).await > before.credential).then_some(())
+        let sealed = live(&installation).await.credential?.sealed;
+        (sealed.key_id != key_before).then_some(())
     })
     .await;
+    assert_eq!(credential_revision(&installation).await, before.credential, "the content is the same");
     let made = identity(&installation).await.data.expect("data")["identity"].0.clone();
     let opener = Opener::new(&String::from_utf8(made).expect("text")).expect("an identity");
     let opened = opener.open(&live(&installation).await.credential.expect("a credential").sealed);
