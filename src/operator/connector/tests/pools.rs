@@ -19,10 +19,7 @@ fn a_dedicated_tenants_credential_is_sealed_to_its_own_workers_whatever_call_fai
     let undisturbed = dedicated();
     reconcile(&undisturbed, json!({}));
     let calls = undisturbed.calls();
-    assert_eq!(
-        calls,
-        ["TenantClaim", "EnsurePool", "GetSecret", "PutConnector", "DescribeSchedule", "StartWorkflow", "ApplyStatus"]
-    );
+    assert_eq!(calls, ["TenantClaim", "EnsurePool", "GetSecret", "PutConnector", "StartWorkflow", "ApplyStatus"]);
     for fault in every_fault(calls.len()) {
         let world = dedicated();
         world.fail(Some(fault));
