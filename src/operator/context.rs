@@ -13,9 +13,10 @@ use super::{
     dependencies::Dependencies,
     events::Announcer,
     fleet::Fleet,
-    live_world::{LiveWorld, TemporalSlot},
+    leadership::Leadership,
+    live_world::TemporalSlot,
     names::Installation,
-    world::ObjectKey,
+    world::{ObjectKey, World},
 };
 use crate::{
     health::Liveness,
@@ -30,7 +31,9 @@ pub type ConnectorIds = (TenantId, ConnectorId);
 /// What everybody shares.
 pub struct Context {
     /// The seam to the outside.
-    pub world: LiveWorld,
+    pub world: Arc<dyn World>,
+    /// Whether we may act.
+    pub leadership: Leadership,
     /// The store, for the loops that read it.
     pub store: Arc<dyn Store>,
     /// Temporal, once connected.

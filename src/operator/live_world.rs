@@ -64,21 +64,11 @@ impl World for LiveWorld {
         if !self.leadership.is_current() {
             return Err(Error::Store(store::Error::NotLeader));
         }
-        let (dependency, reply) = match request {
-            Request::PutTenant(_)
-            | Request::RemoveTenant(..)
-            | Request::TenantClaim(_)
-            | Request::PutConnector(_)
-            | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
-            Request::DescribeSchedule(_)
-            | Request::CreateSchedule(_)
-            | Request::UpdateSchedule(_)
-            | Request::DeleteSchedule(_)
-            | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
-            Request::GetSecret { .. }
-            | Request::AddFinalizer(_)
-            | Request::RemoveFinalizer(_)
-            | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
+        let dependency = request.dependency();
+        let reply = match dependency {
+            Dependency::Store => self.store(request).await,
+            Dependency::Temporal => self.temporal(request).await,
+            Dependency::Kubernetes => self.kubernetes(request).await,
         };
         self.dependencies.observe(dependency, &reply);
         reply

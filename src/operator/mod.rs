@@ -5,11 +5,15 @@
 //! observed, `sweep` follows deletions, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
 
 pub mod back_off;
+#[cfg(test)]
+mod behaviour;
 pub mod connector;
 pub mod context;
 pub mod controller;
 pub mod cron;
 pub mod dependencies;
+#[cfg(test)]
+mod enumerator;
 pub mod error;
 pub mod events;
 pub mod fleet;
@@ -198,15 +202,16 @@ async fn act(
     let (gone_sender, gone) = mpsc::unbounded_channel();
     let watches: Vec<_> = scopes(settings).map(|namespace| Watches::start(&client, namespace, &gone_sender)).collect();
     let context = Arc::new(Context {
-        world: LiveWorld {
+        world: Arc::new(LiveWorld {
             client: client.clone(),
-            leadership,
+            leadership: leadership.clone(),
             store: Arc::clone(&store),
             temporal: temporal.clone(),
             pacer: temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst),
             dependencies: dependencies.clone(),
             metrics: metrics.clone(),
-        },
+        }),
+        leadership,
         store,
         temporal,
         fleet: Fleet { scopes: watches.iter().map(Watches::scope).collect() },
@@ -225,7 +230,7 @@ async fn act(
     if let Some(wanted) = workers {
         let keep = worker_deployment::apply::keep(
             wanted,
-            settings.namespace.clone(),
+            Api::namespaced(client.clone(), &settings.namespace),
             availability_sender,
             Arc::clone(&context),
         );

@@ -22,10 +22,9 @@ use super::{
     status_part::{CONNECTOR_OBSERVED, TENANT_OBSERVED, status_of},
     tenant_schedule::observe::{self as tenant_observe, Member},
     worker_deployment::status::Availability,
-    world::{Kind, ObjectKey, Request, StartWorkflow, StatusPart, World as _},
+    world::{Kind, ObjectKey, Request, StartWorkflow, StatusPart},
 };
 use crate::{
-    clock,
     contract::{
         CONNECTOR_SYNC_WORKFLOW,
         workflows::{ConnectionStatus, ConnectorSyncInput},
@@ -47,7 +46,7 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 const ECHO: SignedDuration = SignedDuration::from_secs(10);
 
 /// The loop's state.
-struct Shown {
+pub(super) struct Shown {
     since: Option<Timestamp>,
     compared_at: Timestamp,
     pace: Pace,
@@ -64,17 +63,7 @@ struct Shown {
 /// Runs until the process ends.
 pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<Context>) {
     context.fleet.ready().await;
-    let now = clock::now();
-    let mut shown = Shown {
-        since: None,
-        compared_at: now,
-        pace: Pace::new(now),
-        pulse: context.liveness.pulse("status", BEAT),
-        written: HashMap::new(),
-        tenants: HashSet::new(),
-        workers: None,
-        population: 0,
-    };
+    let mut shown = Shown::new(&context);
     loop {
         shown.round(&workers, &context).await;
         tokio::time::sleep(PERIOD).await;
@@ -82,8 +71,24 @@ pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<C
 }
 
 impl Shown {
-    async fn round(&mut self, workers: &watch::Receiver<Option<Availability>>, context: &Context) {
-        let now = clock::now();
+    /// Nothing is shown yet.
+    pub(super) fn new(context: &Context) -> Self {
+        let now = context.world.now();
+        Self {
+            since: None,
+            compared_at: now,
+            pace: Pace::new(now),
+            pulse: context.liveness.pulse("status", BEAT),
+            written: HashMap::new(),
+            tenants: HashSet::new(),
+            workers: None,
+            population: 0,
+        }
+    }
+
+    /// Reads what changed, writes what may be written.
+    pub(super) async fn round(&mut self, workers: &watch::Receiver<Option<Availability>>, context: &Context) {
+        let now = context.world.now();
         let resync = SignedDuration::try_from(context.resync).unwrap_or(SignedDuration::MAX);
         let full = now.duration_since(self.compared_at) >= resync;
         let workers = *workers.borrow();

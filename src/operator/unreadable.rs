@@ -1,7 +1,9 @@
 //! Objects that this build cannot read: shown as such on the object itself, everybody else goes on.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{core::error_boundary::InvalidObject, runtime::controller::Action};
+use kube::core::error_boundary::InvalidObject;
 use serde_json::json;
 
 use super::{
@@ -9,15 +11,12 @@ use super::{
     controller::settle,
     outcome::{Again, Outcome},
     status_part::{CONNECTOR_CONTROL, Ownership, TENANT_CONTROL, Wish},
-    world::{Kind, ObjectKey, Request, StatusPart, World as _},
+    world::{Kind, ObjectKey, Request, StatusPart},
 };
-use crate::{
-    clock,
-    crd::conditions::{READY, STALLED, reason},
-};
+use crate::crd::conditions::{READY, STALLED, reason};
 
 /// Says so in the object's status, then waits for an edit.
-pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Context) -> Action {
+pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Context) -> Option<Duration> {
     let meta = &invalid.metadata;
     let key = ObjectKey {
         kind,
@@ -33,7 +32,7 @@ pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Contex
     let message = "this operator cannot read the spec: its CRDs are of another version, or were applied without rules";
     let wishes =
         vec![Wish::no(READY, reason::INVALID_SPEC, message), Wish::yes(STALLED, reason::INVALID_SPEC, message)];
-    let conditions: Vec<Condition> = ownership.conditions(&[], wishes, meta.generation, clock::now());
+    let conditions: Vec<Condition> = ownership.conditions(&[], wishes, meta.generation, context.world.now());
     let fields = json!({"observedGeneration": meta.generation, "conditions": conditions});
     let written =
         context.world.call(Request::ApplyStatus(key.clone(), StatusPart { manager: ownership.manager, fields }));

@@ -1,11 +1,15 @@
 //! The seam of every reconciler (R36): a pure `Step` asks, a `World` answers, `drive` carries between them.
 //! One enumerator can therefore lose, delay, repeat or falsify any answer of any reconciler. Holds no reconciler.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::error::Error;
+use super::error::{Dependency, Error};
 use crate::{
+    clock,
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
     store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection},
@@ -93,6 +97,28 @@ pub enum Request {
     ApplyStatus(ObjectKey, StatusPart),
 }
 
+impl Request {
+    /// Whom it is for.
+    #[must_use]
+    pub fn dependency(&self) -> Dependency {
+        match self {
+            Self::PutTenant(_)
+            | Self::RemoveTenant(..)
+            | Self::TenantClaim(_)
+            | Self::PutConnector(_)
+            | Self::RemoveConnector(..) => Dependency::Store,
+            Self::DescribeSchedule(_)
+            | Self::CreateSchedule(_)
+            | Self::UpdateSchedule(_)
+            | Self::DeleteSchedule(_)
+            | Self::StartWorkflow(_) => Dependency::Temporal,
+            Self::GetSecret { .. } | Self::AddFinalizer(_) | Self::RemoveFinalizer(_) | Self::ApplyStatus(..) => {
+                Dependency::Kubernetes
+            }
+        }
+    }
+}
+
 /// The fields of a status that one writer owns, as they should be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatusPart {
@@ -154,6 +180,22 @@ pub trait Step: Send {
 pub trait World: Send + Sync {
     /// Sends one request and waits for its answer, within a deadline.
     async fn call(&self, request: Request) -> Reply;
+
+    /// The time by which reconciles decide.
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+}
+
+#[async_trait]
+impl<W: World + ?Sized> World for Arc<W> {
+    async fn call(&self, request: Request) -> Reply {
+        W::call(self, request).await
+    }
+
+    fn now(&self) -> Timestamp {
+        W::now(self)
+    }
 }
 
 /// Runs a step to its end.

@@ -29,17 +29,16 @@ const BEAT: Duration = Duration::from_secs(30);
 /// Keeps the Deployment as wanted and tells how many of its pods are ready.
 pub async fn keep(
     wanted: Deployment,
-    namespace: String,
+    api: Api<Deployment>,
     availability: watch::Sender<Option<Availability>>,
     context: Arc<Context>,
 ) {
-    let api: Api<Deployment> = Api::namespaced(context.world.client.clone(), &namespace);
     availability.send_replace(Some(Availability::Pending));
     let pulse = context.liveness.pulse("workers", BEAT);
     let mut applied_ago = None;
     loop {
         pulse.beat();
-        if applied_ago.is_none_or(|ago| ago >= context.resync) && context.world.leadership.is_current() {
+        if applied_ago.is_none_or(|ago| ago >= context.resync) && context.leadership.is_current() {
             let applied = apply(&api, &wanted).await;
             count(&applied, &context);
             applied_ago = applied.is_ok().then_some(Duration::ZERO);

@@ -1,0 +1,193 @@
+//! What happens to objects in the runs that are enumerated. Each script leaves the operator time to settle between two edits:
+//! edits in the middle of a reconcile are `lives`'.
+
+use serde_json::{Value, json};
+
+use super::simulation::Simulation;
+use crate::{
+    crd::{FORCE_DELETE_ANNOTATION, REQUESTED_AT_ANNOTATION},
+    operator::world::ObjectKey,
+};
+
+/// Between two edits: longer than any back-off after one fault, shorter than a resync.
+const SETTLED: i64 = 60;
+
+/// A named script.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    pub(super) script: fn(&mut Simulation),
+}
+
+/// All of them.
+pub(super) const ALL: [Scenario; 14] = [
+    Scenario { name: "tenant", script: tenant },
+    Scenario { name: "tenant-edited", script: tenant_edited },
+    Scenario { name: "tenant-updated-slowly", script: tenant_updated_slowly },
+    Scenario { name: "tenant-triggered", script: tenant_triggered },
+    Scenario { name: "tenant-edited-by-hand", script: tenant_edited_by_hand },
+    Scenario { name: "tenant-deleted", script: tenant_deleted },
+    Scenario { name: "tenant-reborn", script: tenant_reborn },
+    Scenario { name: "tenant-orphaned", script: tenant_orphaned },
+    Scenario { name: "tenant-contested", script: tenant_contested },
+    Scenario { name: "connector", script: connector },
+    Scenario { name: "connector-asked", script: connector_asked },
+    Scenario { name: "connector-rescheduled", script: connector_rescheduled },
+    Scenario { name: "connector-deleted", script: connector_deleted },
+    Scenario { name: "connector-first", script: connector_first },
+];
+
+pub(super) fn tenant_spec(extra: Value) -> Value {
+    with(json!({"tenantId": "acme"}), extra)
+}
+
+pub(super) fn connector_spec(extra: Value) -> Value {
+    let whole = json!({"tenantId": "acme", "source": {"type": "HubSpot", "hubspot": {}},
+        "credentials": {"secretRef": {"name": "crm"}}});
+    with(whole, extra)
+}
+
+fn with(mut whole: Value, extra: Value) -> Value {
+    if let (Some(whole), Value::Object(extra)) = (whole.as_object_mut(), extra) {
+        whole.extend(extra);
+    }
+    whole
+}
+
+fn a_tenant(of: &mut Simulation, extra: Value) -> ObjectKey {
+    let key = of.tenant("acme", "acme", tenant_spec(extra));
+    of.run_for(SETTLED);
+    key
+}
+
+fn a_connector(of: &mut Simulation, extra: Value) -> ObjectKey {
+    let key = of.connector("acme", "hubspot", connector_spec(extra));
+    of.run_for(SETTLED);
+    key
+}
+
+/// A tenant, a Secret, and a connector that stays: a view without any Connector sweeps nothing (R11).
+fn a_home(of: &mut Simulation) {
+    of.secret("acme", "crm", "canary");
+    of.tenant("acme", "acme", tenant_spec(json!({})));
+    of.connector("acme", "stays", connector_spec(json!({"state": "Paused"})));
+    of.run_for(SETTLED);
+}
+
+fn deleted(of: &mut Simulation, key: &ObjectKey) {
+    of.delete(key);
+    of.run_for(SETTLED);
+}
+
+fn tenant(of: &mut Simulation) {
+    a_tenant(of, json!({}));
+}
+
+fn tenant_edited(of: &mut Simulation) {
+    a_tenant(of, json!({}));
+    a_tenant(of, json!({"schedules": ["@daily"], "suspend": true}));
+    a_tenant(of, json!({"schedules": ["@daily"]}));
+}
+
+fn tenant_updated_slowly(of: &mut Simulation) {
+    of.servers.state().update_lag = 1;
+    a_tenant(of, json!({}));
+    a_tenant(of, json!({"schedules": ["@hourly"]}));
+    of.servers.state().update_lag = 9;
+    a_tenant(of, json!({"schedules": ["@daily"]}));
+}
+
+fn tenant_triggered(of: &mut Simulation) {
+    let key = a_tenant(of, json!({"requests": {"trigger": {"token": "from-git"}}}));
+    a_tenant(of, json!({"requests": {"trigger": {"token": "now"}}}));
+    of.servers.state().annotate(&key, REQUESTED_AT_ANNOTATION, "later");
+    a_tenant(of, json!({"requests": {"trigger": {"token": "again"}}}));
+}
+
+fn tenant_edited_by_hand(of: &mut Simulation) {
+    a_tenant(of, json!({}));
+    of.servers.state().edit_schedule("scheduled-sync-acme", |schedule| {
+        schedule.echo = "edited".to_owned();
+        schedule.state.paused = true;
+        schedule.state.note = "Kim: importing".to_owned();
+    });
+    // Found by the next look.
+    of.run_for(800);
+    a_tenant(of, json!({"overlapPolicy": "BufferOne"}));
+}
+
+fn tenant_deleted(of: &mut Simulation) {
+    let key = a_tenant(of, json!({}));
+    deleted(of, &key);
+}
+
+fn tenant_reborn(of: &mut Simulation) {
+    let key = a_tenant(of, json!({}));
+    deleted(of, &key);
+    a_tenant(of, json!({"schedules": ["@hourly"], "requests": {"trigger": {"token": "old"}}}));
+}
+
+fn tenant_orphaned(of: &mut Simulation) {
+    let key = a_tenant(of, json!({"deletionPolicy": "Orphan"}));
+    deleted(of, &key);
+    let key = a_tenant(of, json!({"schedules": ["@weekly"]}));
+    of.servers.state().annotate(&key, FORCE_DELETE_ANNOTATION, "true");
+    deleted(of, &key);
+}
+
+/// The loser comes, goes, comes again, and wins nothing when the winner goes.
+fn tenant_contested(of: &mut Simulation) {
+    let winner = a_tenant(of, json!({}));
+    let loser = of.tenant("elsewhere", "acme", tenant_spec(json!({"schedules": ["@hourly"]})));
+    of.run_for(SETTLED);
+    deleted(of, &loser);
+    of.tenant("elsewhere", "acme", tenant_spec(json!({})));
+    let heir = of.tenant("acme", "heir", tenant_spec(json!({"schedules": ["@daily"]})));
+    of.run_for(SETTLED);
+    deleted(of, &winner);
+    of.run_for(SETTLED);
+    assert!(of.servers.state().object(&heir).is_some(), "it stays");
+}
+
+fn connector(of: &mut Simulation) {
+    of.secret("acme", "crm", "canary");
+    a_tenant(of, json!({}));
+    a_connector(of, json!({"sync": {"schedules": ["*/30 * * * *"]}}));
+}
+
+fn connector_asked(of: &mut Simulation) {
+    a_home(of);
+    let key = a_connector(of, json!({"requests": {"sync": {"token": "from-git"}}}));
+    a_connector(of, json!({"requests": {"sync": {"token": "now"}}}));
+    of.servers.state().annotate(&key, REQUESTED_AT_ANNOTATION, "later");
+    of.run_for(SETTLED);
+    a_connector(of, json!({"requests": {"sync": {"token": "now"}, "fullSync": {"token": "all"}}}));
+    a_connector(of, json!({"requests": {"resetCursor": {"token": "reset"}, "replay": {"token": "letters"}}}));
+}
+
+fn connector_rescheduled(of: &mut Simulation) {
+    a_home(of);
+    a_connector(of, json!({"sync": {"schedules": ["@hourly"]}}));
+    a_connector(of, json!({"sync": {"schedules": ["@daily"]}, "state": "Paused"}));
+    a_connector(of, json!({"sync": {"schedules": ["@daily"]}, "state": "Stopped"}));
+    a_connector(of, json!({}));
+}
+
+fn connector_deleted(of: &mut Simulation) {
+    a_home(of);
+    let key = a_connector(of, json!({"sync": {"schedules": ["@hourly"]}}));
+    deleted(of, &key);
+    let key = a_connector(of, json!({"requests": {"sync": {"token": "old"}}}));
+    of.delete(&key);
+    a_connector(of, json!({"requests": {"sync": {"token": "old"}}, "sync": {"schedules": ["@daily"]}}));
+}
+
+/// Everything that it needs comes after it.
+fn connector_first(of: &mut Simulation) {
+    a_connector(of, json!({"sync": {"schedules": ["@hourly"]}}));
+    a_tenant(of, json!({}));
+    of.secret("acme", "crm", "canary");
+    of.run_for(600);
+    of.secret("acme", "crm", "rotated");
+    of.run_for(800);
+}

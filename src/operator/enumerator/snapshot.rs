@@ -1,0 +1,124 @@
+//! What the servers hold at rest, as lines to be compared: objects with their status, schedules, rows of the store, started
+//! runs. Without times, which differ between any two runs.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{
+    contract::{CHECK_CONNECTION_WORKFLOW, CONNECTOR_SYNC_WORKFLOW},
+    operator::world_fake::Servers,
+};
+
+/// Fields of a status that tell when.
+const TIMES: [&str; 5] = ["lastTransitionTime", "since", "time", "checkedAt", "lastSuccessTime"];
+/// Fields that tell what went before: a fresh install has none of it.
+const HISTORY: [&str; 4] = ["observedGeneration", "lastHandled", "generation", "uid"];
+
+const TENANTS: &str = "SELECT tenant_id, cluster_id || '/' || namespace || '/' || name,
+    iif(removed_at IS NULL, CAST(wait_seconds AS TEXT), 'removed'), uid FROM tenant";
+const CONNECTORS: &str = "SELECT tenant_id || '/' || connector_id, cluster_id || '/' || namespace || '/' || name,
+    desired_state, config, CAST(own_schedule AS TEXT), connection_status, connection_reason, account_id,
+    uid || ' ' || generation FROM connector WHERE removed_at IS NULL";
+const CREDENTIALS: &str = "SELECT tenant_id || '/' || connector_id, key_id, digest FROM credential
+    WHERE (tenant_id, connector_id) IN (SELECT tenant_id, connector_id FROM connector WHERE removed_at IS NULL)";
+const TOKENS: &str = "SELECT tenant_id || '/' || connector_id || '/' || verb, token, outcome FROM handled_token";
+
+/// What to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Against {
+    /// The same script, undisturbed: everything must be equal.
+    Undisturbed,
+    /// A fresh install of the final specs: all but what went before.
+    FreshInstall,
+}
+
+/// Lines by what they are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Snapshot(BTreeMap<String, String>);
+
+impl Snapshot {
+    pub(super) fn of(servers: &Servers, against: Against) -> Self {
+        let mut lines = BTreeMap::new();
+        let fresh = against == Against::FreshInstall;
+        objects(servers, fresh, &mut lines);
+        schedules(servers, &mut lines);
+        for (table, sql) in [("connector", CONNECTORS), ("credential", CREDENTIALS)] {
+            rows(servers, table, sql, fresh && table == "connector", &mut lines);
+        }
+        rows(servers, "tenant", TENANTS, fresh, &mut lines);
+        if !fresh {
+            rows(servers, "token", TOKENS, false, &mut lines);
+            runs(servers, &mut lines);
+        }
+        Self(lines)
+    }
+
+    /// How this one differs from what was expected; empty if it does not.
+    pub(super) fn differences(&self, expected: &Self) -> Vec<String> {
+        let keys = self.0.keys().chain(expected.0.keys()).collect::<std::collections::BTreeSet<_>>();
+        let differing = keys.into_iter().filter(|key| self.0.get(*key) != expected.0.get(*key));
+        let told = |found: Option<&String>| found.map_or("nothing", String::as_str).to_owned();
+        differing
+            .map(|key| format!("{key}\n    is       {}\n    expected {}", told(self.0.get(key)), told(expected.0.get(key))))
+            .collect()
+    }
+}
+
+fn objects(servers: &Servers, fresh: bool, lines: &mut BTreeMap<String, String>) {
+    for object in servers.state().objects.values() {
+        let mut json = object.json();
+        if let Some(metadata) = json["metadata"].as_object_mut() {
+            metadata.remove("resourceVersion");
+            metadata.remove("annotations");
+        }
+        if let Some(Value::Array(conditions)) = json.pointer_mut("/status/conditions") {
+            conditions.sort_by_key(|condition| condition["type"].to_string());
+        }
+        strip(&mut json, fresh);
+        lines.insert(format!("object {}", object.key), json.to_string());
+    }
+}
+
+/// Takes away what differs between any two runs, and what went before.
+fn strip(value: &mut Value, fresh: bool) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|field, _| !TIMES.contains(&field.as_str()) && !(fresh && HISTORY.contains(&field.as_str())));
+            fields.values_mut().for_each(|field| strip(field, fresh));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| strip(item, fresh)),
+        _ => {}
+    }
+}
+
+fn schedules(servers: &Servers, lines: &mut BTreeMap<String, String>) {
+    for (id, schedule) in &servers.state().schedules {
+        let mut schedule = schedule.clone();
+        schedule.conflict_token.clear();
+        lines.insert(format!("schedule {id}"), format!("{schedule:?}"));
+    }
+}
+
+fn rows(servers: &Servers, table: &str, sql: &str, without_life: bool, lines: &mut BTreeMap<String, String>) {
+    for mut row in servers.file.rows(sql) {
+        if without_life {
+            row.pop();
+        }
+        let key = row.remove(0).unwrap_or_default();
+        lines.insert(format!("{table} {key}"), format!("{row:?}"));
+    }
+}
+
+/// A check may be made once more; a run that was asked for may not. The id of one is made of the time of its recording.
+fn runs(servers: &Servers, lines: &mut BTreeMap<String, String>) {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for start in &servers.state().started {
+        match start.workflow_type {
+            CHECK_CONNECTION_WORKFLOW => drop(counts.insert(format!("check {}", start.workflow_id), 1)),
+            CONNECTOR_SYNC_WORKFLOW => *counts.entry(format!("run {}", start.input)).or_default() += 1,
+            _ => *counts.entry(format!("run {} {}", start.workflow_id, start.input)).or_default() += 1,
+        }
+    }
+    lines.extend(counts.into_iter().map(|(run, count)| (run, count.to_string())));
+}

@@ -1,0 +1,140 @@
+//! Temporal in the fake world: schedules with memo, conflict token and updates that are applied in the server's own time,
+//! and workflows by id. Ticks are not played.
+
+use super::State;
+use crate::{
+    error_class::Class,
+    operator::{
+        cron::minutes_of_day,
+        error::Error,
+        schedule::tests::seen,
+        world::StartWorkflow,
+    },
+    temporal::{
+        self, StartOutcome,
+        client::IdReuse,
+        schedules::{ScheduleUpdate, SeenSchedule, WantedSchedule},
+    },
+};
+
+/// An update that the server has taken and not yet applied.
+#[derive(Debug)]
+pub(in crate::operator) struct Waiting {
+    update: ScheduleUpdate,
+    descriptions: usize,
+}
+
+impl State {
+    pub(super) fn describe(&mut self, id: &str) -> Option<SeenSchedule> {
+        let due = |waiting: &mut Waiting| {
+            let due = waiting.update.id == id && waiting.descriptions == 0;
+            waiting.descriptions = waiting.descriptions.saturating_sub(usize::from(waiting.update.id == id));
+            due
+        };
+        let due: Vec<_> = self.updates.extract_if(.., due).collect();
+        due.into_iter().for_each(|waiting| self.take_effect(waiting.update));
+        self.schedules.get(id).cloned()
+    }
+
+    pub(super) fn delete_schedule(&mut self, id: &str) {
+        self.schedules.remove(id);
+        self.updates.retain(|waiting| waiting.update.id != id);
+    }
+
+    /// Time has passed: nothing waits any more.
+    pub(in crate::operator) fn apply_updates(&mut self) {
+        let due = std::mem::take(&mut self.updates);
+        due.into_iter().for_each(|waiting| self.take_effect(waiting.update));
+    }
+
+    pub(super) fn create_schedule(&mut self, wanted: &WantedSchedule) -> Result<StartOutcome, Error> {
+        accepted("create a schedule", wanted)?;
+        if self.schedules.contains_key(&wanted.id) {
+            return Ok(StartOutcome::AlreadyStarted);
+        }
+        let created = SeenSchedule { next_run: Some(self.next_tick), ..seen(wanted) };
+        self.schedules.insert(wanted.id.clone(), created);
+        Ok(StartOutcome::Started)
+    }
+
+    pub(super) fn update(&mut self, update: ScheduleUpdate) -> Result<(), Error> {
+        let attempted = "update a schedule";
+        let Some(schedule) = self.schedules.get(&update.id) else {
+            return Err(Error::Temporal(temporal::Error::NotFound { attempted }));
+        };
+        match &update.content {
+            // As `Temporal::update_schedule` does it, which looks before it writes what it saw.
+            None if schedule.conflict_token != update.conflict_token => {
+                let code = "token".to_owned();
+                return Err(Error::Temporal(temporal::Error::Conflict { attempted, code }));
+            }
+            None => {}
+            Some(wanted) => accepted(attempted, wanted)?,
+        }
+        if self.update_lag == 0 {
+            self.take_effect(update);
+        } else {
+            self.updates.push(Waiting { update, descriptions: self.update_lag });
+        }
+        Ok(())
+    }
+
+    /// A lost race is dropped without a word (sdk-rust#1157).
+    fn take_effect(&mut self, update: ScheduleUpdate) {
+        let Some(schedule) = self.schedules.get_mut(&update.id) else { return };
+        if schedule.conflict_token != update.conflict_token {
+            return;
+        }
+        if let Some(wanted) = &update.content {
+            let before = schedule.clone();
+            let SeenSchedule { last_run, running, missed_catch_up, overlap_skipped, .. } = before;
+            *schedule = SeenSchedule {
+                last_run,
+                running,
+                missed_catch_up,
+                overlap_skipped,
+                next_run: Some(self.next_tick),
+                ..seen(wanted)
+            };
+            schedule.conflict_token = before.conflict_token;
+        }
+        schedule.state = update.state;
+        moved(schedule);
+    }
+
+    /// What a person does in the Web UI.
+    pub(in crate::operator) fn edit_schedule(&mut self, id: &str, edit: impl FnOnce(&mut SeenSchedule)) {
+        if let Some(schedule) = self.schedules.get_mut(id) {
+            edit(schedule);
+            moved(schedule);
+        }
+    }
+
+    pub(super) fn start(&mut self, start: StartWorkflow) -> StartOutcome {
+        let id = start.workflow_id.clone();
+        let taken = self.open.contains(&id) || (start.reuse == IdReuse::Once && self.workflows.contains(&id));
+        if taken {
+            return StartOutcome::AlreadyStarted;
+        }
+        self.open.insert(id.clone());
+        self.workflows.push(id);
+        self.started.push(start);
+        StartOutcome::Started
+    }
+}
+
+/// The token of a schedule that was written: a count, as in the real one.
+fn moved(schedule: &mut SeenSchedule) {
+    let token = schedule.conflict_token.iter().fold(0_u64, |token, byte| (token << 8) | u64::from(*byte));
+    schedule.conflict_token = (token + 1).to_be_bytes().to_vec();
+}
+
+fn accepted(attempted: &'static str, wanted: &WantedSchedule) -> Result<(), Error> {
+    let readable = wanted.crons.iter().all(|cron| minutes_of_day(cron).is_some());
+    if readable && jiff::tz::TimeZone::get(&wanted.time_zone).is_ok() {
+        return Ok(());
+    }
+    let error = temporal::Error::Refused { attempted, code: "InvalidArgument".to_owned() };
+    debug_assert_eq!(error.class(), Class::Invalid);
+    Err(Error::Temporal(error))
+}
