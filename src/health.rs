@@ -18,6 +18,7 @@ use crate::metrics::{Dependency, Metrics, render};
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     states: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
+    notes: Arc<Mutex<BTreeMap<&'static str, String>>>,
     metrics: Metrics,
 }
 
@@ -25,7 +26,7 @@ impl Readiness {
     /// Reports into these metrics, too.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self { states: Arc::default(), metrics }
+        Self { states: Arc::default(), notes: Arc::default(), metrics }
     }
 
     /// A dependency answers, or why not (class and names, no values). Returns whether that changed.
@@ -36,7 +37,19 @@ impl Readiness {
         states.insert(dependency, state).is_none_or(|before| before.is_ok() != up)
     }
 
-    /// One line a dependency, and whether all are up.
+    /// Something that somebody should know before it becomes an outage; decides nothing. `None` takes it back.
+    /// Returns whether that changed.
+    pub fn note(&self, about: &'static str, text: Option<String>) -> bool {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let is = text.is_some();
+        let was = match text {
+            Some(text) => notes.insert(about, text),
+            None => notes.remove(about),
+        };
+        was.is_some() != is
+    }
+
+    /// One line a dependency, and whether all are up; then the notes.
     #[must_use]
     pub fn report(&self) -> (bool, String) {
         let states = self.states.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -45,7 +58,9 @@ impl Readiness {
             Ok(()) => format!("{dependency}: ok\n"),
             Err(why) => format!("{dependency}: {why}\n"),
         });
-        (ready, lines.collect())
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = notes.iter().map(|(about, text)| format!("note: {about}: {text}\n"));
+        (ready, lines.chain(notes).collect())
     }
 }
 

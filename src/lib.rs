@@ -9,9 +9,11 @@ pub mod clock;
 pub mod error_class;
 pub mod health;
 pub mod ids;
+pub mod key_files;
 pub mod metrics;
 pub mod settings;
 pub mod telemetry;
+pub mod tls;
 
 pub mod crd;
 

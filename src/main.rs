@@ -7,6 +7,7 @@ use gtm_sync::{
     admin, crd,
     credentials::{Envelope, Sealer, seal::generate_identity},
     ids::{ConnectorId, TenantId},
+    key_files::KeyFiles,
     model::config::SecretFields,
     operator,
     settings::{LogSettings, OperatorSettings, StoreSettings, WorkerSettings},
@@ -74,7 +75,7 @@ async fn main() -> anyhow::Result<()> {
     match arguments.command {
         Command::Operator(settings) => operator::run(*settings, stop_signal()?).await,
         Command::Worker(settings) => worker::run(*settings, stop_signal()?).await,
-        Command::Migrate(settings) => Ok(store::open(&settings.database_url).await?.migrate().await?),
+        Command::Migrate(settings) => Ok(store::open_with(&settings, &KeyFiles::default()).await?.migrate().await?),
         Command::OnCall(command) => command.run(&mut std::io::stdout()).await,
         Command::Crds { directory, check } => generate(&directory, check),
         Command::Keygen => {

@@ -1,9 +1,13 @@
 //! Settings, parsed once at the edge from flags and environment and passed in; nobody else reads the environment.
 //! Every flag has its variable, so that a Deployment needs no arguments.
 
+mod connections;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
+
+pub use self::connections::{StoreSettings, TemporalSettings, TemporalTlsSettings};
 
 /// Logging.
 #[derive(Debug, Clone, Args)]
@@ -23,34 +27,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// The store.
-#[derive(Clone, Args)]
-pub struct StoreSettings {
-    /// `postgres://user:password@host/database` or `sqlite:<path>`. May hold a password: never logged.
-    #[arg(long, env = "GTM_DATABASE_URL", hide_env_values = true)]
-    pub database_url: String,
-}
-
-impl std::fmt::Debug for StoreSettings {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("StoreSettings(..)")
-    }
-}
-
-/// Temporal.
-#[derive(Debug, Clone, Args)]
-pub struct TemporalSettings {
-    /// Frontend of the Temporal server, `host:port` or a URL.
-    #[arg(long, env = "TEMPORAL_ADDRESS", default_value = "localhost:7233")]
-    pub temporal_address: String,
-    /// Temporal namespace; exactly one store belongs to it.
-    #[arg(long, env = "TEMPORAL_NAMESPACE", default_value = "default")]
-    pub temporal_namespace: String,
-    /// Put `{clusterId}.` in front of every schedule and workflow id: for several clusters on one Temporal namespace and store.
-    #[arg(long, env = "GTM_CLUSTER_ID")]
-    pub cluster_id: Option<String>,
 }
 
 /// Where /livez, /readyz and /metrics are served.
@@ -80,8 +56,12 @@ pub struct OperatorSettings {
     #[arg(long, env = "GTM_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
     /// File with the Deployment of the shared worker pool, as the chart renders it; without it workers run elsewhere.
+    /// Its `replicas` are the least that there are; without them an autoscaler of yours decides.
     #[arg(long, env = "GTM_WORKER_TEMPLATE")]
     pub worker_template: Option<PathBuf>,
+    /// The most pods that the shared worker pool gets by its load. Default: as many as the least, a fixed number.
+    #[arg(long, env = "GTM_WORKER_MAX_REPLICAS")]
+    pub worker_max_replicas: Option<u16>,
     /// Seal credentials to this age recipient. Default: the one in ConfigMap `gtm-sync-recipient`, made on first start.
     #[arg(long, env = "GTM_RECIPIENT")]
     pub recipient: Option<String>,
@@ -100,6 +80,12 @@ pub struct OperatorSettings {
     /// How long between two full compares of CRs, store and Temporal, in seconds (R27, R29).
     #[arg(long, env = "GTM_RESYNC_SECONDS", default_value_t = 600)]
     pub resync_seconds: u64,
+    /// Seconds that a tick may start late, beyond its spread, before its object says Overdue.
+    #[arg(long, env = "GTM_OVERDUE_SECONDS", default_value_t = 600)]
+    pub overdue_seconds: u64,
+    /// Seconds that a schedule in Temporal whose object is gone stays there, from when this process first saw it so.
+    #[arg(long, env = "GTM_ORPHAN_GRACE_SECONDS", default_value_t = 3_600)]
+    pub orphan_grace_seconds: u64,
     #[command(flatten)]
     #[expect(missing_docs, reason = "the flattened struct documents itself")]
     pub retention: RetentionSettings,
@@ -147,13 +133,37 @@ pub struct WorkerSettings {
     /// Workflow tasks at work at once, not cached runs (seed: 5; R41).
     #[arg(long, env = "GTM_MAX_CONCURRENT_WORKFLOWS", default_value_t = 5)]
     pub max_concurrent_workflows: usize,
+    /// Syncs of one tenant that may be at work at once, the others wait in line; parked ones are not counted. The same on
+    /// every worker of a pool. Default: half of a worker's activities, at two a sync, between 1 and 4. 0 = any number.
+    #[arg(long, env = "GTM_TENANT_SYNCS")]
+    pub tenant_syncs: Option<u32>,
     /// Private addresses that connectors may dial, `host`, `host:port` or CIDR, comma-separated. Default: none.
     #[arg(long, env = "GTM_ALLOWED_PRIVATE_HOSTS", value_delimiter = ',')]
     pub allowed_private_hosts: Vec<String>,
     /// Extra CA certificates (PEM file) for sources, beside Mozilla's, which are built in.
     #[arg(long, env = "GTM_SOURCE_CA_FILE")]
     pub source_ca_file: Option<PathBuf>,
+    /// Name of the Worker Deployment in Temporal that this worker belongs to; set by the operator, with the build id.
+    #[arg(long, env = "GTM_WORKER_DEPLOYMENT", requires = "build_id")]
+    pub worker_deployment: Option<String>,
+    /// Poll as this build of the Worker Deployment: runs that it begins stay with it. Without one, any worker takes any run.
+    #[arg(long, env = "GTM_BUILD_ID", requires = "worker_deployment")]
+    pub build_id: Option<String>,
+    /// Drain and end after so many activities, for whoever started this process to start it again: the SDK keeps a little
+    /// memory of each (docs/workers.md). 0 = never.
+    #[arg(long, env = "GTM_RECYCLE_AFTER_ACTIVITIES", default_value_t = 0)]
+    pub recycle_after_activities: u64,
     /// How long activities may go on after SIGTERM, in seconds; below the pod's grace period.
     #[arg(long, env = "GTM_DRAIN_SECONDS", default_value_t = 25)]
     pub drain_seconds: u64,
+}
+
+impl WorkerSettings {
+    /// Syncs of one tenant that may be at work at once; `None` = any number. A sync has two activities at work: it fetches
+    /// and writes (R39); half of the slots are left to the other tenants (R42).
+    #[must_use]
+    pub fn tenant_share(&self) -> Option<u32> {
+        let half = u32::try_from(self.max_concurrent_activities / 2 / 2).unwrap_or(u32::MAX);
+        Some(self.tenant_syncs.unwrap_or(half.clamp(1, 4))).filter(|share| *share > 0)
+    }
 }

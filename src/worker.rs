@@ -1,9 +1,12 @@
 //! The worker process: connects, checks that store and Temporal belong together, registers workflows and activities,
 //! polls, drains on SIGTERM. Decides nothing about syncs.
 
+mod recycling;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use temporalio_common::worker::{VersioningBehavior, WorkerDeploymentOptions, WorkerDeploymentVersion};
 use temporalio_sdk::{
     Runtime, Worker, WorkerOptions,
     runtime::{
@@ -13,6 +16,7 @@ use temporalio_sdk::{
 };
 use tokio::sync::{RwLock, watch};
 
+use self::recycling::Recycling;
 use crate::{
     activities::{Activities, shared_budget},
     connectors::http::{AllowedHosts, HttpClient, HttpSettings},
@@ -20,10 +24,11 @@ use crate::{
     credentials::Opener,
     health::{self, Liveness, Readiness},
     ids::Names,
+    key_files::KeyFiles,
     metrics::Metrics,
     settings::WorkerSettings,
     store::{self, SCHEMA_VERSIONS, Store},
-    temporal::Temporal,
+    temporal::{self, Temporal},
     workflows::{CheckConnection, ConnectorSync, ScheduledSync},
 };
 
@@ -42,14 +47,16 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
     let health =
         health::serve(settings.health.health_address, Liveness::default(), readiness.clone(), metrics.registry());
     let health = tokio::spawn(health);
-    let mut stopped = stop.clone();
+    let key_files = KeyFiles::new(readiness.clone(), metrics.clone());
+    let (drain, draining) = watch::channel(false);
+    tokio::spawn(follow(stop, drain.clone()));
+    let mut drained = draining.clone();
     let work = async {
-        let identity_file = tokio::fs::read_to_string(&settings.identity_file).await;
-        let identity_file = identity_file.with_context(|| format!("read {}", settings.identity_file.display()))?;
-        let opener = Opener::new(&identity_file).with_context(|| settings.identity_file.display().to_string())?;
+        temporal::Plan::of(&settings.temporal)?;
+        let opener = Opener::from_file(&settings.identity_file, &key_files).await?;
         let http = HttpClient::new(source_settings(&settings).await?).context("HTTP client for sources")?;
-        let store = ready_store(&settings, &readiness).await?;
-        let (temporal, installation_id) = ready_temporal(&settings, &readiness, store.as_ref()).await?;
+        let store = ready_store(&settings, &key_files, &readiness).await?;
+        let (temporal, installation_id) = ready_temporal(&settings, &key_files, &readiness, store.as_ref()).await?;
         let activities = Activities {
             installation_id,
             budget: shared_budget(&store),
@@ -58,23 +65,31 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
             opener,
             http,
             names: Names::new(settings.temporal.cluster_id.as_deref()),
+            tenant_syncs: settings.tenant_share(),
             metrics,
-            draining: stop,
+            draining,
             company: RwLock::default(),
         };
-        poll(&settings, &temporal, activities).await
+        poll(&settings, &temporal, activities, drain).await
     };
     tokio::select! {
         served = health => anyhow::bail!("health server on {}: {served:?}", settings.health.health_address),
         // Before polling there is nothing to drain; `poll` sees `stop` by itself and gets its drain time.
-        () = over_time(&mut stopped, settings.drain_seconds) => Ok(()),
+        () = over_time(&mut drained, settings.drain_seconds) => Ok(()),
+        () = key_files.clone().keep() => Ok(()),
         done = work => done,
     }
 }
 
-/// Completes when the drain time after `stop` is over.
-async fn over_time(stop: &mut watch::Receiver<bool>, drain_seconds: u64) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
+async fn follow(mut stop: watch::Receiver<bool>, drain: watch::Sender<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_ok() {
+        drain.send_replace(true);
+    }
+}
+
+/// Completes when the drain time is over.
+async fn over_time(drained: &mut watch::Receiver<bool>, drain_seconds: u64) {
+    if drained.wait_for(|drained| *drained).await.is_err() {
         std::future::pending::<()>().await;
     }
     tokio::time::sleep(Duration::from_secs(drain_seconds + 5)).await;
@@ -91,9 +106,13 @@ async fn source_settings(settings: &WorkerSettings) -> anyhow::Result<HttpSettin
 }
 
 /// Waits until the store answers and the operator has brought its schema into this build's range (R25).
-async fn ready_store(settings: &WorkerSettings, readiness: &Readiness) -> anyhow::Result<Arc<dyn Store>> {
+async fn ready_store(
+    settings: &WorkerSettings,
+    key_files: &KeyFiles,
+    readiness: &Readiness,
+) -> anyhow::Result<Arc<dyn Store>> {
     loop {
-        let state = match store::open(&settings.store.database_url).await {
+        let state = match store::open_with(&settings.store, key_files).await {
             Ok(store) => match store.schema_version().await {
                 Ok(version) if SCHEMA_VERSIONS.contains(&version) => {
                     readiness.set("store", Ok(()));
@@ -116,11 +135,12 @@ async fn ready_store(settings: &WorkerSettings, readiness: &Readiness) -> anyhow
 /// Gives the installation id, which store and marker agree on.
 async fn ready_temporal(
     settings: &WorkerSettings,
+    key_files: &KeyFiles,
     readiness: &Readiness,
     store: &dyn Store,
 ) -> anyhow::Result<(Temporal, String)> {
     let identity = format!("gtm-sync-worker@{}", std::process::id());
-    let temporal = Temporal::connect_patiently(&settings.temporal, &identity, |error, _| {
+    let temporal = Temporal::connect_patiently(&settings.temporal, &identity, key_files, |error, _| {
         if readiness.set("temporal", Err(error.to_string())) {
             tracing::warn!(%error, "waiting for Temporal");
         }
@@ -151,11 +171,17 @@ async fn ready_temporal(
     }
 }
 
-/// Registers everything and polls until `activities.draining` and the drain time after it.
+/// Registers everything and polls until `activities.draining` and the drain time after it. `drain` is told when this process
+/// has done its number of activities.
 ///
 /// # Errors
 /// When the SDK ends the worker.
-pub async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Activities) -> anyhow::Result<()> {
+pub async fn poll(
+    settings: &WorkerSettings,
+    temporal: &Temporal,
+    activities: Activities,
+    drain: watch::Sender<bool>,
+) -> anyhow::Result<()> {
     let runtime = Runtime::from_current_tokio(RuntimeOptions::default()).context("Temporal runtime")?;
     let mut draining = activities.draining.clone();
     let slots = TunerHolder::builder()
@@ -166,6 +192,7 @@ pub async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Ac
         .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
         .build();
     let options = WorkerOptions::new(TASK_QUEUE)
+        .maybe_deployment_options(versioned(settings))
         .tuner(slots)
         .max_cached_workflows(CACHED_WORKFLOWS)
         .graceful_shutdown_period(Duration::from_secs(settings.drain_seconds))
@@ -175,6 +202,7 @@ pub async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Ac
         .register_workflow::<ScheduledSync>()?
         .register_workflow::<CheckConnection>()?
         .register_activities(activities)
+        .activity_inbound_interceptor(Recycling::after(settings.recycle_after_activities, drain))
         .build();
     let mut worker = Worker::new(&runtime, temporal.sdk_client()?, options).context("start the worker")?;
     let shut_down = worker.shutdown_handle();
@@ -184,7 +212,16 @@ pub async fn poll(settings: &WorkerSettings, temporal: &Temporal, activities: Ac
             shut_down();
         }
     });
-    tracing::info!(queue = TASK_QUEUE, "polling");
+    tracing::info!(queue = TASK_QUEUE, build = settings.build_id, "polling");
     worker.run().await.context("worker")?;
     Ok(())
+}
+
+/// With a build of its own a run stays with the build that began it, so that no code of another one ever replays it;
+/// without one (processes by hand, tests) any worker takes any run.
+fn versioned(settings: &WorkerSettings) -> Option<WorkerDeploymentOptions> {
+    let (deployment, build) = (settings.worker_deployment.as_ref()?, settings.build_id.as_ref()?);
+    let version = WorkerDeploymentVersion::builder().deployment_name(deployment).build_id(build).build();
+    let options = WorkerDeploymentOptions::new(version).use_worker_versioning(true);
+    Some(options.default_versioning_behavior(VersioningBehavior::Pinned).build())
 }

@@ -1,7 +1,5 @@
 //! `authenticate`: opens the credential, asks the source who we are, and for a sync takes the lease.
 
-use std::time::Duration;
-
 use jiff::SignedDuration;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
@@ -9,7 +7,7 @@ use super::{
     Activities,
     attempt::Attempt,
     dispatcher::{self, Opened},
-    failure,
+    failure, turn,
 };
 use crate::{
     clock,
@@ -24,13 +22,10 @@ use crate::{
     store::{
         self, ConnectionFound, ConnectorRecord, DesiredState, LeaseGranted, LeaseHolder, LeaseRequest, RunOutcome,
     },
-    temporal::WorkflowState,
 };
 
 /// How often the source is asked how many records it has, where its counts agreed: each is a request a stream.
 const COUNT_EVERY: SignedDuration = SignedDuration::from_hours(24);
-/// Wait before a lease's holder is looked up again.
-const HOLDER_RECHECK: Duration = Duration::from_secs(30);
 
 /// Check or sync.
 ///
@@ -47,6 +42,13 @@ pub(super) async fn run(
         Ok(opened) => opened,
         Err(refused) => return Err(refused.record(activities, attempt, input).await),
     };
+    let turn = match input.full_sync {
+        None => None,
+        Some(full_sync) => match wait_for_turn(activities, ctx, attempt, input, &opened, full_sync).await? {
+            Ok(turn) => Some(turn),
+            Err(answer) => return Ok(answer),
+        },
+    };
     let account = match opened.source.account().await {
         Ok(account) => account,
         Err(error) => return of_source(activities, attempt, input, &opened, error).await,
@@ -57,10 +59,36 @@ pub(super) async fn run(
         account_id: Some(account.id.clone()),
     };
     record_found(activities, attempt, input, &opened, &found).await?;
-    match input.full_sync {
+    match turn {
         None => Ok(AuthenticateResult::Checked { status: ConnectionStatus::Connected }),
-        Some(full_sync) => take_lease(activities, ctx, attempt, input, &opened, &account, full_sync).await,
+        Some(turn) => take_lease(activities, attempt, input, &opened, &account, turn).await,
     }
+}
+
+/// A run whose turn it is.
+struct TakesTurn {
+    workflow_id: String,
+    full_sync: bool,
+    /// Who held the lease and is gone, or the run itself.
+    former: Option<LeaseHolder>,
+}
+
+/// Before the source is asked: whoever must not run yet costs the tenant's quota nothing.
+async fn wait_for_turn(
+    activities: &Activities,
+    ctx: &ActivityContext,
+    attempt: Attempt,
+    input: &AuthenticateInput,
+    opened: &Opened,
+    full_sync: bool,
+) -> Result<Result<TakesTurn, AuthenticateResult>, ActivityError> {
+    if opened.record.desired_state != DesiredState::Running {
+        return Err(failure::failure_text(failures::STOPPED, "connector is not running".to_owned()));
+    }
+    let workflow_id = ctx.info().workflow_id.clone().unwrap_or_default();
+    let run = turn::Run { input, workflow_id: &workflow_id, full_sync };
+    let looked = turn::look(activities, attempt, &run).await?;
+    Ok(looked.map(|former| TakesTurn { workflow_id, full_sync, former }))
 }
 
 async fn record_found(
@@ -101,41 +129,25 @@ async fn of_source(
     Err(failure::of_source(error))
 }
 
-/// Takes the lease if it is free, ours already, or its holder is gone (R12, R43: nobody but this reads it).
+/// Takes the lease, which is free, ours already, or its holder is gone (R12, R43: only `authenticate` takes one over).
 async fn take_lease(
     activities: &Activities,
-    ctx: &ActivityContext,
     attempt: Attempt,
     input: &AuthenticateInput,
     opened: &Opened,
     account: &Account,
-    full_sync: bool,
+    turn: TakesTurn,
 ) -> Result<AuthenticateResult, ActivityError> {
-    if opened.record.desired_state != DesiredState::Running {
-        return Err(failure::failure_text(failures::STOPPED, "connector is not running".to_owned()));
-    }
-    let workflow_id = ctx.info().workflow_id.clone().unwrap_or_default();
-    let look = || activities.store.lease_holder(&input.tenant_id, &input.connector_id);
-    let former = attempt.patiently(look).await.map_err(failure::of_store)?;
-    if let Some(other) = former.as_ref().filter(|holder| holder.workflow_id != workflow_id) {
-        match activities.temporal.workflow_state(&other.workflow_id).await {
-            Ok(WorkflowState::Closed(_) | WorkflowState::NotFound) => {}
-            // A full sync that somebody asked for waits for its turn: skipped, the wish would be lost.
-            Ok(WorkflowState::Running) if full_sync => {
-                let reason = format!("another run is at work: {}", other.workflow_id);
-                return Ok(AuthenticateResult::Parked(Parked { until: clock::now() + HOLDER_RECHECK, reason }));
-            }
-            Ok(WorkflowState::Running) => return Ok(AuthenticateResult::Skipped { holder: other.workflow_id.clone() }),
-            // Absence is not proof: any other answer parks (R51).
-            Err(_) => {
-                let reason = "Temporal did not say whether the lease's holder runs".to_owned();
-                return Ok(AuthenticateResult::Parked(Parked { until: clock::now() + HOLDER_RECHECK, reason }));
-            }
-        }
-    }
-    let request = lease_request(input, opened, account, workflow_id, former, full_sync);
-    let granted = attempt.patiently(|| take_over(activities, &request)).await.map_err(failure::of_store)?;
-    Ok(AuthenticateResult::Ready { lease: granted.lease, next_seq: granted.next_seq, stats: granted.stats })
+    let request = lease_request(activities, input, opened, account, turn);
+    let granted = match attempt.patiently(|| take_over(activities, &request)).await {
+        Err(error @ store::Error::NoPlace) => match error.class() {
+            Class::RateLimited(after) => return Ok(turn::no_place(after)),
+            _ => return Err(failure::of_store(error)),
+        },
+        taken => taken.map_err(failure::of_store)?,
+    };
+    let LeaseGranted { lease, next_seq, stats } = granted;
+    Ok(AuthenticateResult::Ready { lease, next_seq, stats, attempt: attempt.number })
 }
 
 /// Takes the lease, from ourselves if a try before had done so and its answer was lost.
@@ -151,14 +163,14 @@ async fn take_over(activities: &Activities, request: &LeaseRequest) -> Result<Le
 }
 
 fn lease_request(
+    activities: &Activities,
     input: &AuthenticateInput,
     opened: &Opened,
     account: &Account,
-    workflow_id: String,
-    former: Option<LeaseHolder>,
-    full_sync: bool,
+    turn: TakesTurn,
 ) -> LeaseRequest {
     let record = &opened.record;
+    let TakesTurn { workflow_id, full_sync, former } = turn;
     let full_sync = full_sync || waits_for_its_sweep(record) || forgotten_deletions(opened, account);
     let unfinished = record.load.as_ref().filter(|load| load.task().is_some());
     LeaseRequest {
@@ -172,6 +184,7 @@ fn lease_request(
         former_outcome: RunOutcome::Terminated,
         load: next_load(opened, account, full_sync),
         restart_load: unfinished.is_some_and(|load| is_useless(load, opened, full_sync)),
+        tenant_syncs: activities.tenant_syncs,
     }
 }
 

@@ -52,7 +52,9 @@ pub(super) fn text(error: &ActivityError) -> String {
 pub(super) fn of_store(error: store::Error) -> ActivityError {
     let type_name = match &error {
         // A refused statement says nothing about the data: it is waited for like an outage, until somebody mends it.
-        store::Error::Unavailable { .. } | store::Error::Refused { .. } => failures::UNAVAILABLE,
+        store::Error::Unavailable { .. } | store::Error::Refused { .. } | store::Error::NoPlace => {
+            failures::UNAVAILABLE
+        }
         // A staged batch that this build cannot read is fetched again by the next run. (Workers never lead.)
         store::Error::StaleRun { .. } | store::Error::Unreadable { .. } | store::Error::NotLeader => {
             failures::STALE_RUN

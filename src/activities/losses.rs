@@ -278,6 +278,7 @@ mod tests {
             former_outcome: RunOutcome::Terminated,
             load: load(),
             restart_load: false,
+            tenant_syncs: None,
         };
         let lease = store.take_lease(&request).await.expect("a free lease").lease;
         let staged_id = store.stage(&lease, &contacts()).await.expect("stages");

@@ -10,6 +10,7 @@ mod gather;
 mod list_connected;
 mod losses;
 mod sync_batch;
+mod turn;
 mod update_sync_state;
 mod write_records;
 
@@ -46,6 +47,8 @@ pub struct Activities {
     pub budget: Arc<Slices>,
     /// Names of runs, with the configured cluster id.
     pub names: Names,
+    /// Syncs of one tenant that may be at work at once; `None` = any number (R42).
+    pub tenant_syncs: Option<u32>,
     /// Counts attempts by result.
     pub metrics: Metrics,
     /// Becomes true at SIGTERM: a fetch then returns the pages it has (R41).

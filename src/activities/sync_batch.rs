@@ -118,6 +118,7 @@ async fn stage(
             Closed::Parked(parked) => Some(parked),
             _ => None,
         },
+        attempt: attempt.number,
     }))
 }
 

@@ -5,7 +5,7 @@ use temporalio_sdk::activities::ActivityError;
 use super::{Activities, attempt::Attempt, failure};
 use crate::{
     contract::{
-        activities::{Lease, StagedRef, StateUpdate, UpdateSyncStateInput, UpdateSyncStateResult},
+        activities::{Effort, Lease, StateUpdate, UpdateSyncStateInput, UpdateSyncStateResult},
         workflows::MAX_FAILED_RECORDS,
     },
     store::{Applied, RunEnd, RunSummary},
@@ -30,30 +30,46 @@ pub(super) async fn run(
             attempt.patiently(|| store.park(lease, Some(parked))).await.map_err(failure::of_store)?;
             Ok(UpdateSyncStateResult::default())
         }
-        StateUpdate::Finish { last } => finish(activities, attempt, lease, last.as_ref()).await,
-        StateUpdate::Fail { error } => {
+        StateUpdate::Finish { last, effort } => {
+            // Both are idempotent, so a second attempt may begin again.
+            if let Some(last) = last {
+                let last = std::slice::from_ref(last);
+                attempt.patiently(|| store.apply(lease, last)).await.map_err(failure::of_store)?;
+            }
+            finish(activities, attempt, lease, &RunEnd::Complete, *effort).await
+        }
+        StateUpdate::More { effort } => finish(activities, attempt, lease, &RunEnd::More, *effort).await,
+        StateUpdate::Fail { error, effort } => {
             let end = RunEnd::Failed(error.clone());
-            let summary = attempt.patiently(|| store.finish_run(lease, &end)).await.map_err(failure::of_store)?;
-            Ok(of_summary(summary))
+            Ok(of_summary(end_run(activities, attempt, lease, &end, *effort).await?))
         }
     }
 }
 
-/// Steps over a last batch without records, then ends the run; both are idempotent, so a second attempt may begin again.
+/// Ends the run and reads its array back.
 async fn finish(
     activities: &Activities,
     attempt: Attempt,
     lease: &Lease,
-    last: Option<&StagedRef>,
+    end: &RunEnd,
+    effort: Effort,
 ) -> Result<UpdateSyncStateResult, ActivityError> {
-    let store = &activities.store;
-    if let Some(last) = last {
-        let last = std::slice::from_ref(last);
-        attempt.patiently(|| store.apply(lease, last)).await.map_err(failure::of_store)?;
-    }
-    let summary = attempt.patiently(|| store.finish_run(lease, &RunEnd::Complete)).await.map_err(failure::of_store)?;
-    let failed = attempt.patiently(|| store.failed_records(lease, MAX_FAILED_RECORDS)).await;
+    let summary = end_run(activities, attempt, lease, end, effort).await?;
+    let failed = attempt.patiently(|| activities.store.failed_records(lease, MAX_FAILED_RECORDS)).await;
     Ok(UpdateSyncStateResult { failed: failed.map_err(failure::of_store)?, ..of_summary(summary) })
+}
+
+/// Ends the run; this activity counts, too.
+async fn end_run(
+    activities: &Activities,
+    attempt: Attempt,
+    lease: &Lease,
+    end: &RunEnd,
+    mut effort: Effort,
+) -> Result<RunSummary, ActivityError> {
+    effort.add(attempt.number);
+    let ended = attempt.patiently(|| activities.store.finish_run(lease, end, effort)).await;
+    ended.map_err(failure::of_store)
 }
 
 fn of_applied(applied: Applied) -> UpdateSyncStateResult {

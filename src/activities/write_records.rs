@@ -32,7 +32,8 @@ pub(super) async fn run(
     attempt: Attempt,
     input: &WriteRecordsInput,
 ) -> Result<WriteRecordsResult, ActivityError> {
-    let mut done = WriteRecordsResult { next_seq: 0, stats: SyncStats::default(), failed: Vec::new() };
+    let (stats, failed) = (SyncStats::default(), Vec::new());
+    let mut done = WriteRecordsResult { next_seq: 0, stats, failed, attempt: attempt.number };
     let size = if attempt.number == 1 && !input.lease.careful { input.batches.len().max(1) } else { 1 };
     for commit in input.batches.chunks(size) {
         let work =

@@ -16,6 +16,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
     ids::{ConnectorId, TenantId},
+    key_files::KeyFiles,
     model::entity::Entity,
     settings::StoreSettings,
     store::{self, ConnectorRecord, SCHEMA_VERSIONS, Store},
@@ -80,8 +81,8 @@ pub struct Whose {
 
 /// Opens the store, as an operator or worker of this build has left it.
 async fn open(settings: &StoreSettings) -> anyhow::Result<Arc<dyn Store>> {
-    let opened = store::open(&settings.database_url).await;
-    let store = opened.context("open the store named by --database-url (GTM_DATABASE_URL)")?;
+    let opened = store::open_with(settings, &KeyFiles::default()).await;
+    let store = opened.context("open the store named by --database-url (GTM_DATABASE_URL) or --database-url-file")?;
     let version = store.schema_version().await?;
     ensure!(version > 0, "the store is empty: check --database-url; the operator (or `gtm-sync migrate`) fills it");
     ensure!(

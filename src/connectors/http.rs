@@ -27,6 +27,10 @@ use super::Error;
 /// A server may say any number; after a day we ask again (quotas of the vendors we know last no longer).
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
+/// Above any vendor's limit. A vendor's next-page cursor becomes part of a URL, and beyond 64 KiB the `http` crate's refusal
+/// would look like a lost connection, which is waited for.
+const MAX_URL_BYTES: usize = 32 << 10;
+
 /// How the client behaves; the defaults are for production, tests shorten them.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
@@ -265,6 +269,10 @@ impl HttpClient {
 
     fn client_for(&self, request: &Request<'_>) -> Result<&reqwest::Client, Error> {
         let url = &request.url;
+        if url.as_str().len() > MAX_URL_BYTES {
+            let detail = format!("it would be asked for by a URL above {MAX_URL_BYTES} bytes");
+            return Err(Error::UnreadablePage { system: request.system, detail });
+        }
         if self.settings.allowed_private_hosts.names(url) {
             return Ok(&self.named);
         }

@@ -60,6 +60,8 @@ pub enum AuthenticateResult {
         next_seq: i64,
         /// Counts of this run so far (not zero after continue-as-new or parking).
         stats: SyncStats,
+        /// The attempt that succeeded, from 1.
+        attempt: u32,
     },
     /// Checked only (no lease asked for).
     Checked {
@@ -129,6 +131,8 @@ pub struct Staged {
     /// The source asked to slow down after this batch: wait before the next (R41: a smaller batch, no attempt burnt).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked: Option<Parked>,
+    /// The attempt that staged it, from 1.
+    pub attempt: u32,
 }
 
 /// Input of `writeRecords`: apply these staged batches, in order, as one fenced commit;
@@ -163,6 +167,26 @@ pub struct WriteRecordsResult {
     /// One entry for each batch of this call with a rejected record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<FailedRecord>,
+    /// The attempt that succeeded, from 1.
+    pub attempt: u32,
+}
+
+/// Attempts of a run's activities, as the workflow counts them from their results: exact, whoever died in between.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Effort {
+    /// All attempts.
+    pub attempts: u64,
+    /// Those that were not an activity's first.
+    pub retries: u64,
+}
+
+impl Effort {
+    /// An activity that ended in its `attempts`-th attempt.
+    pub fn add(&mut self, attempts: u32) {
+        self.attempts += u64::from(attempts);
+        self.retries += u64::from(attempts.saturating_sub(1));
+    }
 }
 
 /// Input of `updateSyncState`.
@@ -193,11 +217,20 @@ pub enum StateUpdate {
         /// The load's last batch, when it holds no records and was therefore not written: only its position counts (R39).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last: Option<StagedRef>,
+        /// What the run's activities took.
+        effort: Effort,
+    },
+    /// The run ends at its budget; the next one goes on from the resume point (R21). Releases the lease.
+    More {
+        /// What the run's activities took.
+        effort: Effort,
     },
     /// The run ends as failed; the resume point stays. Releases the lease.
     Fail {
         /// Class and names (R18).
         error: String,
+        /// What the run's activities took.
+        effort: Effort,
     },
 }
 

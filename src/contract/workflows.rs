@@ -1,11 +1,17 @@
 //! Inputs, results and progress of the workflows.
 //! Unknown fields are ignored; missing or wrong ones fail the execution at once as `InvalidInput`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::activities::Effort;
 use crate::ids::{ConnectorId, TenantId};
 
+/// How long a run may go on, from the start of its first execution, however it spends the time: it stays on the build that
+/// it began with, and an old build must drain (R21, ADR 7).
+pub const RUN_BUDGET: Duration = Duration::from_secs(6 * 3_600);
 /// Most entries of the dead-letter array; further ones are only counted (seed).
 pub const MAX_FAILED_RECORDS: usize = 1_000;
 
@@ -28,9 +34,12 @@ pub struct ContinuedSyncInput {
     /// The run's own input.
     #[serde(flatten)]
     pub input: ConnectorSyncInput,
-    /// How long the run has waited for what is away, in seconds, since it last made progress.
+    /// When the run's first execution began: its budget does not begin anew (R21).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// What its activities took so far.
     #[serde(default)]
-    pub waited_seconds: u64,
+    pub effort: Effort,
 }
 
 /// Input of `scheduledSyncWorkflow` (seed).
@@ -102,6 +111,8 @@ pub struct FailedRecord {
 pub enum SyncOutcome {
     /// All streams were read, or those that could be.
     Complete,
+    /// The run ended at its budget; the next one goes on where it stood (R21).
+    More,
     /// Another run of the connector was at work.
     Skipped,
 }
@@ -145,6 +156,12 @@ pub struct SyncStats {
     pub errors_count: u64,
     /// Batches with at least one of them.
     pub failed_batches: u64,
+    /// Attempts of the run's activities; counted at its end.
+    #[serde(default)]
+    pub activity_attempts: u64,
+    /// Those that were not an activity's first.
+    #[serde(default)]
+    pub activity_retries: u64,
 }
 
 /// Result of `scheduledSyncWorkflow`: the aggregate of a tick.
@@ -159,7 +176,7 @@ pub struct ScheduledSyncResult {
     pub failures: u32,
     /// Children that found another run at work, or were already started.
     pub skipped: u32,
-    /// Children still at work when the tick had to end (R15); they go on.
+    /// Children still at work when the tick had to end (R15), or ended at their budget (R21); they, or their successors, go on.
     pub still_running: u32,
     /// Connectors with a schedule of their own: listed, not started.
     pub own_schedule: u32,

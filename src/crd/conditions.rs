@@ -22,7 +22,7 @@ documented! {
     SYNCED = "Synced",
     /// The source accepts the credential. On a Connector only.
     CONNECTED = "Connected",
-    /// The last sync completed, within 30 minutes and with at most 10 failed batches, and what is stored is all there is.
+    /// The last sync completed, within 30 minutes and with at most 10 failed batches, what is stored is all there is and not older than `spec.freshnessTarget`; at most 3 syncs failed within a day, and at most a fifth of its activities' attempts were retries.
     HEALTHY = "Healthy",
     /// A run is at work. On a Connector only.
     SYNCING = "Syncing",
@@ -112,6 +112,14 @@ pub mod reason {
         NO_SYNC_YET = "NoSyncYet",
         /// Not healthy: the last sync failed.
         LAST_SYNC_FAILED = "LastSyncFailed",
+        /// Not healthy: the last sync failed, and so did all restarts of `spec.autoRestart`; the next tick tries again.
+        RESTARTS_EXHAUSTED = "RestartsExhausted",
+        /// Not healthy: more than 3 syncs failed within 24 hours.
+        TOO_MANY_FAILURES = "TooManyFailures",
+        /// Not healthy: more than 20 % of the activity attempts of the newest syncs of the last 24 hours were retries.
+        TOO_MANY_RETRIES = "TooManyRetries",
+        /// Not healthy: no sync has completed within `spec.freshnessTarget`; the message says what else is wrong.
+        STALE = "Stale",
         /// Not healthy: at least one stream could not be read.
         STREAM_FAILED = "StreamFailed",
         /// Not healthy: more than 10 batches of the last sync had rejected records.
@@ -122,12 +130,18 @@ pub mod reason {
         COUNT_MISMATCH = "CountMismatch",
         /// Not healthy: the sync is at work for more than 30 minutes.
         SYNC_SLOW = "SyncSlow",
+        /// Not healthy: a tick should have started a sync and did not, though Temporal answers: `status.overdueSince`.
+        OVERDUE = "Overdue",
         /// Not healthy: at least one of the tenant's Connectors is not.
         CONNECTORS_FAILING = "ConnectorsFailing",
 
         /// Workers available: at least one pod is ready.
         PODS_READY = "PodsReady",
-        /// Workers not available: no pod of their Deployment is ready.
+        /// Workers available: their pods come when there is something to do, and leave afterwards.
+        ON_DEMAND = "OnDemand",
+        /// Workers available: pods are ready, but those of a newer build do not get ready, and take no work.
+        ROLLOUT_STALLED = "RolloutStalled",
+        /// Workers not available: no pod of the build that takes new runs is ready.
         NO_PODS_READY = "NoPodsReady",
         /// Workers unknown: their Deployment was not seen yet.
         DEPLOYMENT_PENDING = "DeploymentPending",

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectorRequests, ConnectorStatus, rules};
+use super::{AutoRestart, ConnectorRequests, ConnectorStatus, duration::DurationText, rules};
 use crate::ids::TenantId;
 
 /// As `model::config::DEFAULT_BATCH_SIZE`; a test compares them.
@@ -56,6 +56,13 @@ pub struct ConnectorSpec {
     /// Whether to sync.
     #[serde(default)]
     pub state: ConnectorState,
+    /// How a sync that failed is started again before the next tick; default: it is not, the next tick goes on where it stood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_restart: Option<AutoRestart>,
+    /// How long ago the last complete sync may have ended, e.g. `6h`; beyond it `Healthy` is False with reason Stale, whatever the cause. Counted from the object's creation while no sync has completed. Default: any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<rules::Period>")]
+    pub freshness_target: Option<DurationText>,
     /// What becomes of the connector's rows when this object is deleted; default: what its TenantSchedule says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_policy: Option<DataPolicy>,

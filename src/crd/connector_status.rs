@@ -32,6 +32,9 @@ pub struct ConnectorStatus {
     /// The own schedule's last tick that started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_time: Option<Time>,
+    /// The tick that should have started by now and did not; none once a sync starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_since: Option<Time>,
     /// The newest run: the one at work, or the last one with its final counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
@@ -53,6 +56,9 @@ pub struct ConnectorStatus {
     /// What the last loads found out about completeness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<Findings>,
+    /// Restarts of a sync that failed, while `spec.autoRestart` asks for them; gone with the next success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_restart: Option<AutoRestartStatus>,
     /// Wishes already handled, each with what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled: Option<HandledConnectorTokens>,
@@ -72,6 +78,7 @@ impl Default for ConnectorStatus {
             counts: None,
             next_run_time: None,
             last_run_time: None,
+            overdue_since: None,
             progress: None,
             last_sync: None,
             last_success_time: None,
@@ -79,6 +86,7 @@ impl Default for ConnectorStatus {
             position: None,
             dead_letters: None,
             findings: None,
+            auto_restart: None,
             last_handled: None,
             conditions: Vec::new(),
         }
@@ -188,8 +196,19 @@ pub enum LastSyncOutcome {
     More,
     /// It could not go on; the next run goes on where it stood.
     Failed,
-    /// It was found dead by the next run.
+    /// It ended without a word: terminated, cancelled or timed out in Temporal.
     Terminated,
+}
+
+/// Restarts since a sync last completed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AutoRestartStatus {
+    /// How many were started; ticks that failed in between count like one.
+    pub count: i32,
+    /// When the next one is started; absent while one is at work, and when `spec.autoRestart.maxRestarts` are used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<Time>,
 }
 
 /// How far the stored records reach.

@@ -1,6 +1,7 @@
 //! The Kubernetes API `sync.gtmclarity.io/v1alpha1`: types, defaults, rules, and the files generated from them.
 //! Schemas are at least as strict as the Rust types, so that no object the API server admits can fail to parse.
 
+mod auto_restart;
 mod columns;
 pub mod conditions;
 mod connector;
@@ -14,13 +15,14 @@ mod rules;
 mod schedule_policies;
 mod tenant_schedule;
 
+pub use auto_restart::AutoRestart;
 pub use connector::{
     Connector, ConnectorSpec, ConnectorState, Credentials, DataPolicy, FieldsSpec, HubspotSource, Limits,
     SchemaContract, SecretRef, Source, StreamName, StreamSpec, SyncSpec,
 };
 pub use connector_status::{
-    Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, Findings, LastSync, LastSyncOutcome,
-    Phase, Progress, RefusedSweep, StreamCount,
+    AutoRestartStatus, Connection, ConnectionState, ConnectorStatus, CursorSummary, DeadLetters, Findings, LastSync,
+    LastSyncOutcome, Phase, Progress, RefusedSweep, StreamCount,
 };
 pub use definition::{definitions, manifests};
 pub use duration::{DurationText, InvalidDuration};
@@ -33,8 +35,8 @@ pub use schedule_policies::{
     ConflictPolicy, DriftPolicy, MaintenanceWindow, PausePolicy, PauseStatus, PausedBy, ScheduleCounts,
 };
 pub use tenant_schedule::{
-    ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests, TenantSchedule,
-    TenantScheduleSpec, TenantScheduleStatus,
+    BackfillRequest, ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests,
+    TenantSchedule, TenantScheduleSpec, TenantScheduleStatus,
 };
 
 use schemars::JsonSchema;

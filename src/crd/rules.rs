@@ -67,13 +67,17 @@ text!(
     AnyDuration, 2..=duration::MAX_LENGTH, [written_as_duration()]
 );
 text!(
+    /// A time that passes: a pause, an age.
+    Period, 2..=duration::MAX_LENGTH, [
+        written_as_duration(),
+        at_least("1s", "must be at least 1s"),
+    ]
+);
+text!(
     /// A catch-up window: the server's minimum is 10 s (docs/facts.md, Temporal).
     CatchUpWindow, 2..=duration::MAX_LENGTH, [
         written_as_duration(),
-        rule(
-            format!("!({}) || duration(self) >= duration('10s')", matches(duration::PATTERN)),
-            "catchUpWindow must be at least 10s; choose at least one interval of the schedule",
-        ),
+        at_least("10s", "catchUpWindow must be at least 10s; choose at least one interval of the schedule"),
     ]
 );
 text!(
@@ -190,6 +194,21 @@ pub(super) fn window() -> [Rule; 1] {
     )]
 }
 
+/// A time range that is one, and not so long that its ticks fill the server's buffer by mistake.
+pub(super) fn backfill() -> [Rule; 2] {
+    let both = format!("self.from.matches(r'{MOMENT}') && self.to.matches(r'{MOMENT}')");
+    [
+        rule(
+            format!("!({both}) || timestamp(self.from) < timestamp(self.to)"),
+            "backfill.from must be before backfill.to",
+        ),
+        rule(
+            format!("!({both}) || timestamp(self.to) - timestamp(self.from) <= duration('744h')"),
+            "a backfill makes up for at most 31 days; a time range of data is read again by a Connector's requests.resync",
+        ),
+    ]
+}
+
 /// A schedule's life, if both ends are set.
 pub(super) fn life() -> [Rule; 1] {
     let written = |name: &str| format!("self.{name}.matches(r'{MOMENT}')");
@@ -241,6 +260,10 @@ pub(super) fn connector_name() -> Rule {
 /// A test on `self`; the pattern stands in a raw CEL string.
 fn matches(pattern: &str) -> String {
     format!("self.matches(r'{pattern}')")
+}
+
+fn at_least(shortest: &str, message: &str) -> Rule {
+    rule(format!("!({}) || duration(self) >= duration('{shortest}')", matches(duration::PATTERN)), message)
 }
 
 fn written_as_duration() -> Rule {

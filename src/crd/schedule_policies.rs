@@ -27,13 +27,13 @@ pub enum DriftPolicy {
     Report,
 }
 
-/// What becomes of a schedule that has the id already and is not ours.
+/// What becomes of a schedule that has the id already and is not ours, and of a cron workflow that ticks for the tenant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConflictPolicy {
-    /// It is left alone, and this object is not ready.
+    /// It is left alone, and this object is not ready. Beside a cron workflow the schedule is made and stays paused until that one ends.
     #[default]
     Refuse,
-    /// It is taken over: it becomes what the spec asks for, keeps its history and stays paused where it is.
+    /// It is taken over: it becomes what the spec asks for, keeps its history and stays paused where it is. A cron workflow is terminated once the schedule stands.
     Adopt,
 }
 

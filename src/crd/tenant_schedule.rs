@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConflictPolicy, DataPolicy, DriftPolicy, DurationText, MaintenanceWindow, PausePolicy, PauseStatus, Request,
-    ScheduleCounts, ScheduleStatus, not_observed, rules,
+    ConflictPolicy, DataPolicy, DriftPolicy, DurationText, Handled, MaintenanceWindow, PausePolicy, PauseStatus,
+    Request, ScheduleCounts, ScheduleStatus, not_observed, rules,
 };
 use crate::ids::TenantId;
 
@@ -71,7 +71,7 @@ pub struct TenantScheduleSpec {
     /// What becomes of an edit that somebody makes in Temporal. A pause is no edit: see `pausePolicy`.
     #[serde(default)]
     pub drift_policy: DriftPolicy,
-    /// What becomes of a schedule in Temporal that has the id already and was not made for this object.
+    /// What becomes of a schedule in Temporal that has the id already and was not made for this object, and of a cron workflow `scheduledSyncWorkflow` that somebody started for the tenant.
     #[serde(default)]
     pub conflict_policy: ConflictPolicy,
     /// No tick before this time, e.g. 2026-12-01T00:00:00Z.
@@ -137,7 +137,7 @@ pub enum DeletionPolicy {
     /// Delete the schedule; running syncs end at their next batch.
     #[default]
     Delete,
-    /// Leave the schedule as it is.
+    /// Leave the schedule as it is, with a mark that keeps it from being swept.
     Orphan,
 }
 
@@ -148,6 +148,28 @@ pub struct TenantRequests {
     /// Run the schedule's action now, suspended or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Request>,
+    /// Run the ticks of a time range that has passed, now: those that an outage longer than `catchUpWindow`, or a pause, left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules::backfill()))]
+    pub backfill: Option<BackfillRequest>,
+}
+
+/// A wish to make up for ticks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillRequest {
+    /// Any text that was not used before, e.g. a date or a commit.
+    #[schemars(with = "rules::Token")]
+    pub token: String,
+    /// Ticks at this time or later, spread included …
+    #[schemars(with = "rules::Moment")]
+    pub from: Timestamp,
+    /// … and before this one, at most 31 days after and not in the future, e.g. 2026-11-23T00:00:00Z.
+    #[schemars(with = "rules::Moment")]
+    pub to: Timestamp,
+    /// What happens to one of these ticks while another still runs; as `spec.overlapPolicy` where it is not set. With Skip one sync stands for all of them, with BufferAll each has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_policy: Option<OverlapPolicy>,
 }
 
 /// What the operator found and did; written by the operator only.
@@ -175,6 +197,9 @@ pub struct TenantScheduleStatus {
     /// The last tick that started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run_time: Option<Time>,
+    /// The tick that should have started by now and did not; none once a sync starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overdue_since: Option<Time>,
     /// When a sync of any of the tenant's connectors last completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success_time: Option<Time>,
@@ -200,6 +225,7 @@ impl Default for TenantScheduleStatus {
             counts: None,
             next_run_time: None,
             last_run_time: None,
+            overdue_since: None,
             last_success_time: None,
             connectors: None,
             last_handled: None,
@@ -229,6 +255,9 @@ pub struct HandledTenantTokens {
     /// Of `spec.requests.trigger`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<String>,
+    /// Of `spec.requests.backfill`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<Handled>,
     /// Of the annotation `sync.gtmclarity.io/requested-at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requested_at: Option<String>,

@@ -1,7 +1,7 @@
 //! Sealing (operator) and opening (worker) of credentials with age (X25519).
 //! age has no associated data, so the plaintext is an envelope that says what it is for; the worker compares it (R14).
 
-use std::{io::Read as _, iter, str::FromStr};
+use std::{io::Read as _, iter, path::Path, str::FromStr};
 
 use age::x25519;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     error_class::Class,
     ids::{ConnectorId, TenantId},
+    key_files::{self, KeyFile, KeyFiles, Material},
     model::config::SecretFields,
 };
 
@@ -156,24 +157,19 @@ impl Sealer {
     }
 }
 
-/// Opens with the identities of one pool; old ones stay until all is resealed.
+/// Opens with the identities of one pool; old ones stay until all is resealed. Clones share what a file has now.
 #[derive(Clone)]
 pub struct Opener {
-    identities: Vec<(String, x25519::Identity)>,
+    identities: KeyFile<Identities>,
 }
 
-impl std::fmt::Debug for Opener {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_list().entries(self.identities.iter().map(|(key_id, _)| key_id)).finish()
-    }
-}
+/// Key ids and identities, in the file's order.
+struct Identities(Vec<(String, x25519::Identity)>);
 
-impl Opener {
-    /// From an identity file: one `AGE-SECRET-KEY-1…` a line, `#` starts a comment.
-    ///
-    /// # Errors
-    /// `Identity` if a line is something else or there is none.
-    pub fn new(identity_file: &str) -> Result<Self, Error> {
+impl Material for Identities {}
+
+impl Identities {
+    fn of(identity_file: &str) -> Result<Self, Error> {
         let identities = identity_file
             .lines()
             .map(str::trim)
@@ -183,13 +179,47 @@ impl Opener {
                 Ok((key_id(&identity.to_public()), identity))
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        if identities.is_empty() { Err(Error::Identity) } else { Ok(Self { identities }) }
+        if identities.is_empty() { Err(Error::Identity) } else { Ok(Self(identities)) }
+    }
+
+    fn key_ids(&self) -> Vec<&str> {
+        self.0.iter().map(|(key_id, _)| key_id.as_str()).collect()
+    }
+}
+
+impl std::fmt::Debug for Opener {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_list().entries(self.identities.current().key_ids()).finish()
+    }
+}
+
+impl Opener {
+    /// From an identity file: one `AGE-SECRET-KEY-1…` a line, `#` starts a comment.
+    ///
+    /// # Errors
+    /// `Identity` if a line is something else or there is none.
+    pub fn new(identity_file: &str) -> Result<Self, Error> {
+        Ok(Self { identities: KeyFile::fixed("identities", Identities::of(identity_file)?) })
+    }
+
+    /// From an identity file, and from what it holds later.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds something else.
+    pub async fn from_file(path: &Path, files: &KeyFiles) -> Result<Self, key_files::Error> {
+        let build = |content: &[Vec<u8>]| {
+            let identities = Identities::of(&String::from_utf8_lossy(&content[0])).map_err(|error| error.to_string())?;
+            tracing::info!(keys = ?identities.key_ids(), "identities that open credentials; the first seals");
+            Ok(identities)
+        };
+        Ok(Self { identities: files.load("identities", vec![path.to_owned()], build).await? })
     }
 
     /// Seals back to the first identity, for refreshed tokens.
     #[must_use]
     pub fn sealer(&self) -> Sealer {
-        let (key_id, identity) = &self.identities[0];
+        let identities = self.identities.current();
+        let (key_id, identity) = &identities.0[0];
         Sealer { recipient: identity.to_public(), key_id: key_id.clone() }
     }
 
@@ -199,7 +229,8 @@ impl Opener {
     /// `NoIdentity` when no identity fits, `Malformed` when the content is not an envelope.
     pub fn open(&self, sealed: &Sealed) -> Result<Envelope, Error> {
         let missing = || Error::NoIdentity(sealed.key_id.clone());
-        let (_, identity) = self.identities.iter().find(|(key_id, _)| key_id == &sealed.key_id).ok_or_else(missing)?;
+        let identities = self.identities.current();
+        let (_, identity) = identities.0.iter().find(|(key_id, _)| key_id == &sealed.key_id).ok_or_else(missing)?;
         let decryptor = age::Decryptor::new(sealed.ciphertext.as_slice()).map_err(|_| Error::Malformed)?;
         let mut reader = decryptor.decrypt(iter::once(identity as &dyn age::Identity)).map_err(|_| missing())?;
         let mut plaintext = Vec::new();

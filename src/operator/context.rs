@@ -7,26 +7,44 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+use tokio::sync::watch;
+
 use super::{
     back_off::BackOff,
     connector::{Vault, check},
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
+    error::Dependency,
     events::Announcer,
     fleet::Fleet,
     leadership::Leadership,
     live_world::TemporalSlot,
     names::Installation,
-    world::{ObjectKey, World},
+    schedule_overdue::Punctuality,
+    world::{Kind, ObjectKey, World},
 };
 use crate::{
     health::Liveness,
     ids::{ConnectorId, TenantId},
     metrics::Metrics,
     store::{ConnectorStatusRow, Store},
+    temporal::Pacer,
 };
 
 /// A connector by its ids.
 pub type ConnectorIds = (TenantId, ConnectorId);
+
+/// A run that the store shows at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRun {
+    /// Its connector.
+    pub ids: ConnectorIds,
+    /// Its workflow id.
+    pub workflow_id: String,
+    /// When it began.
+    pub started_at: Timestamp,
+}
 
 /// What everybody shares.
 pub struct Context {
@@ -34,6 +52,10 @@ pub struct Context {
     pub world: Arc<dyn World>,
     /// Whether we may act.
     pub leadership: Leadership,
+    /// When Temporal may be asked.
+    pub pacer: Arc<Pacer>,
+    /// Cron workflows that still tick for tenants.
+    pub cron_workflows: Arc<CronWorkflows>,
     /// The store, for the loops that read it.
     pub store: Arc<dyn Store>,
     /// Temporal, once connected.
@@ -42,12 +64,16 @@ pub struct Context {
     pub fleet: Fleet,
     /// Who we are.
     pub installation: Installation,
-    /// Seals credentials.
-    pub vault: Vault,
+    /// Seals credentials, to the recipient as last seen.
+    pub vault: watch::Receiver<Vault>,
     /// How long between two looks at a settled object.
     pub resync: Duration,
     /// How long a deleted Connector's rows wait for their purge.
     pub purge_grace: Duration,
+    /// How late a tick may start, beyond its spread.
+    pub overdue_margin: Duration,
+    /// Seconds that a schedule without its object stays in Temporal.
+    pub orphan_grace: Duration,
     /// Whether the outside answers.
     pub dependencies: Dependencies,
     /// Where loops say that they go round.
@@ -62,6 +88,14 @@ pub struct Context {
     pub memory: Memory,
 }
 
+impl Context {
+    /// How late a tick may be, as of now.
+    #[must_use]
+    pub fn punctuality(&self) -> Punctuality {
+        Punctuality { margin: self.overdue_margin, since: self.dependencies.answers_since(Dependency::Temporal) }
+    }
+}
+
 /// What is remembered of connectors.
 #[derive(Default)]
 pub struct Memory {
@@ -74,6 +108,7 @@ struct Remembered {
     projected: HashMap<ConnectorIds, ObjectKey>,
     rows: HashMap<ConnectorIds, ConnectorStatusRow>,
     dirty: HashSet<ConnectorIds>,
+    told: HashMap<ObjectKey, Timestamp>,
 }
 
 impl Memory {
@@ -137,6 +172,41 @@ impl Memory {
         let mut ids: HashSet<_> = running.map(|(ids, _)| ids.clone()).collect();
         ids.extend(inner.dirty.iter().cloned());
         ids.into_iter().collect()
+    }
+
+    /// People were told something of an object: its observed part may follow, once the watch shows what was written.
+    pub fn told(&self, key: &ObjectKey, now: Timestamp) {
+        self.lock().told.insert(key.clone(), now);
+    }
+
+    /// Connectors of which people were told something since then may be behind; so may the TenantSchedules that are returned.
+    /// What is older is forgotten.
+    #[must_use]
+    pub fn told_since(&self, since: Timestamp) -> Vec<ObjectKey> {
+        let mut inner = self.lock();
+        inner.told.retain(|_, at| *at >= since);
+        if inner.told.is_empty() {
+            return Vec::new();
+        }
+        let told = inner.projected.iter().filter(|(_, key)| inner.told.contains_key(key));
+        let behind: Vec<_> = told.map(|(ids, _)| ids.clone()).collect();
+        inner.dirty.extend(behind);
+        inner.told.keys().filter(|key| key.kind == Kind::TenantSchedule).cloned().collect()
+    }
+
+    /// Runs that are at work, as last read.
+    #[must_use]
+    pub fn open_runs(&self) -> Vec<OpenRun> {
+        let open = |(ids, row): (&ConnectorIds, &ConnectorStatusRow)| {
+            let run = row.last_run.as_ref().filter(|run| run.outcome.is_none())?;
+            Some(OpenRun { ids: ids.clone(), workflow_id: run.workflow_id.clone(), started_at: run.started_at })
+        };
+        self.lock().rows.iter().filter_map(open).collect()
+    }
+
+    /// Its status may be behind, though its row did not change.
+    pub fn show(&self, ids: &ConnectorIds) {
+        self.lock().dirty.insert(ids.clone());
     }
 
     /// Their status is no longer behind.

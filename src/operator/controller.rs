@@ -219,7 +219,9 @@ pub(super) async fn reconcile_tenant(
         Ok(object) => object,
         Err(invalid) => return unreadable::report(Kind::TenantSchedule, invalid, &context).await,
     };
-    let input = TenantInput::new(object, context.world.now(), &context.installation);
+    let cron_suspected = context.cron_workflows.suspects(&object.spec.tenant_id);
+    let input = TenantInput::new(object, context.world.now(), context.punctuality(), &context.installation);
+    let input = TenantInput { cron_suspected, ..input };
     let key = input.key.clone();
     let was_ready = input.status.observed_generation == input.generation
         && status_of(&input.status.conditions, READY) == Some("True");
@@ -256,7 +258,7 @@ pub(super) async fn reconcile_connector(object: Arc<Watched<Connector>>, context
         return Some(context.resync);
     }
     // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
-    let fleet_size = u32::try_from(context.fleet.connector_count()).unwrap_or(u32::MAX);
+    let fleet_size = u32::try_from(context.fleet.count(Kind::Connector)).unwrap_or(u32::MAX);
     let resync = context.resync.max(Duration::from_secs(u64::from(fleet_size / SWEPT_A_SECOND)));
     let urgency = urgency(input.status.observed_generation == input.generation);
     let step = connector::reconcile::Reconcile::new(input, resync);
@@ -289,9 +291,10 @@ fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> Co
         status: object.status.clone().unwrap_or_default(),
         requested_at: connector::requested_at(object),
         now: context.world.now(),
+        punctuality: context.punctuality(),
         installation: context.installation.clone(),
         tenant: tenant.as_ref().map(Into::into),
-        vault: context.vault.clone(),
+        vault: context.vault.borrow().clone(),
         connection: row
             .map(|row| ConnectionSeen { status: row.connection_status, checked_at: row.connection_checked_at }),
         checks: context.memory.checks(key),
@@ -312,6 +315,9 @@ async fn guarded<T>(key: &ObjectKey, within: Duration, reconcile: impl Future<Ou
 
 /// Tells what happened; when to look again.
 pub(super) fn settle(key: &ObjectKey, outcome: Outcome, context: &Context) -> Option<Duration> {
+    if !outcome.notes.is_empty() {
+        context.memory.told(key, context.world.now());
+    }
     for note in outcome.notes {
         tell(key, note, context);
     }

@@ -3,9 +3,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicI64, AtomicU8, Ordering},
 };
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     events::Announcer,
     outcome::Note,
 };
-use crate::health::Readiness;
+use crate::{clock, health::Readiness};
 
 const UNKNOWN: u8 = 0;
 const UP: u8 = 1;
@@ -27,6 +28,8 @@ pub struct Dependencies {
 
 struct Shared {
     states: [AtomicU8; 3],
+    /// Since when each answers, in seconds of the clock.
+    since: [AtomicI64; 3],
     readiness: Readiness,
     announcer: Announcer,
     recoveries: watch::Sender<u64>,
@@ -37,7 +40,15 @@ impl Dependencies {
     #[must_use]
     pub fn new(readiness: Readiness, announcer: Announcer) -> Self {
         let (recoveries, _) = watch::channel(0);
-        Self { shared: Arc::new(Shared { states: Default::default(), readiness, announcer, recoveries }) }
+        Self {
+            shared: Arc::new(Shared {
+                states: Default::default(),
+                since: Default::default(),
+                readiness,
+                announcer,
+                recoveries,
+            }),
+        }
     }
 
     /// A call to a dependency was answered, or failed because of it.
@@ -52,6 +63,13 @@ impl Dependencies {
     #[must_use]
     pub fn is_down(&self, dependency: Dependency) -> bool {
         self.state(dependency).load(Ordering::Relaxed) != UP
+    }
+
+    /// Since when it answers; of no meaning while it is down.
+    #[must_use]
+    pub fn answers_since(&self, dependency: Dependency) -> Timestamp {
+        let seconds = self.shared.since[index(dependency)].load(Ordering::Relaxed);
+        Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// Changes with every recovery of a dependency.
@@ -76,6 +94,7 @@ impl Dependencies {
         if before == UP {
             return;
         }
+        self.shared.since[index(dependency)].store(clock::now().as_second(), Ordering::Relaxed);
         self.shared.readiness.set(label(dependency), Ok(()));
         tracing::info!(dependency = label(dependency), "answers");
         if before == DOWN {
@@ -86,12 +105,15 @@ impl Dependencies {
     }
 
     fn state(&self, dependency: Dependency) -> &AtomicU8 {
-        let [store, temporal, kubernetes] = &self.shared.states;
-        match dependency {
-            Dependency::Store => store,
-            Dependency::Temporal => temporal,
-            Dependency::Kubernetes => kubernetes,
-        }
+        &self.shared.states[index(dependency)]
+    }
+}
+
+fn index(dependency: Dependency) -> usize {
+    match dependency {
+        Dependency::Store => 0,
+        Dependency::Temporal => 1,
+        Dependency::Kubernetes => 2,
     }
 }
 

@@ -78,7 +78,9 @@ impl Error {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         let away = matches!(self.class(), Class::Transient | Class::RateLimited(_)) && self.dependency().is_some();
-        away || matches!(self, Self::Temporal(temporal::Error::AnotherInstallation { .. }))
+        // What refuses our key or certificate refuses it for every object.
+        let refused = |error: &_| matches!(error, temporal::Error::AnotherInstallation { .. } | temporal::Error::Denied { .. });
+        away || matches!(self, Self::Temporal(error) if refused(error))
     }
 
     /// The call took longer than it may.

@@ -87,10 +87,30 @@ impl Fleet {
         object.is_some_and(|object| object.0.as_ref().map_or(true, |connector| connector.spec.tenant_id == *tenant))
     }
 
-    /// How many Connectors there are.
+    /// The tenant of an object, being deleted or not: empty if it cannot be read, `None` if there is no such object.
     #[must_use]
-    pub fn connector_count(&self) -> usize {
-        self.scopes.iter().map(|scope| scope.connectors.len()).sum()
+    pub fn tenant_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<String> {
+        let scope = self.scope(namespace)?;
+        match kind {
+            Kind::TenantSchedule => {
+                let object = scope.tenants.get(&ObjectRef::new(name).within(namespace))?;
+                Some(object.0.as_ref().map(|of| of.spec.tenant_id.to_string()).unwrap_or_default())
+            }
+            Kind::Connector => {
+                let object = scope.connectors.get(&ObjectRef::new(name).within(namespace))?;
+                Some(object.0.as_ref().map(|of| of.spec.tenant_id.to_string()).unwrap_or_default())
+            }
+        }
+    }
+
+    /// How many objects of a kind there are.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> usize {
+        let of = |scope: &Scope| match kind {
+            Kind::TenantSchedule => scope.tenants.len(),
+            Kind::Connector => scope.connectors.len(),
+        };
+        self.scopes.iter().map(of).sum()
     }
 
     /// Changes whenever an object comes or goes.

@@ -1,7 +1,8 @@
 //! The workers' recipient: given, or made on first start as Secret `gtm-sync-identity` (for workers) and ConfigMap
-//! `gtm-sync-recipient` (for everybody). The operator writes the identity once and never reads it back.
+//! `gtm-sync-recipient` (for everybody). The operator writes the identity once and never reads it back; it follows the
+//! recipient, so that a new key needs no restart.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
@@ -9,7 +10,14 @@ use kube::{
     api::{ObjectMeta, PostParams},
 };
 
-use super::{error::Error, live_world::deadline};
+use tokio::sync::watch;
+
+use super::{
+    connector::Vault,
+    context::Context,
+    error::{Dependency, Error},
+    live_world::deadline,
+};
 use crate::{
     credentials::{Sealer, seal::generate_identity},
     error_class::Class,
@@ -43,6 +51,31 @@ pub async fn sealer(client: &Client, namespace: &str, configured: Option<&str>) 
         code: "not an age recipient".to_owned(),
         class: Class::Invalid,
     })
+}
+
+/// Between two looks at the recipient. Whoever changes it does so once a year.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Follows the recipient: after a change every Connector is looked at, and so its credential sealed again.
+pub async fn keep(client: Client, namespace: String, vault: watch::Sender<Vault>, context: Arc<Context>) {
+    let mut told = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let found = sealer(&client, &namespace, None).await;
+        context.dependencies.observe(Dependency::Kubernetes, &found);
+        match found {
+            Ok(sealer) if sealer.key_id() != vault.borrow().sealer.key_id() => {
+                tracing::info!(key = sealer.key_id(), "another recipient; credentials are sealed again");
+                vault.send_modify(|vault| *vault = vault.for_recipient(sealer));
+                context.fleet.trigger_all();
+            }
+            Err(error) if !error.is_outage() && told.as_ref() != Some(&error) => {
+                tracing::error!(%error, "the former recipient stays in use");
+                told = Some(error);
+            }
+            _ => {}
+        }
+    }
 }
 
 async fn published(client: &Client, namespace: &str) -> Result<String, Error> {

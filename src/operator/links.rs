@@ -12,6 +12,7 @@ use super::{
     live_world::{STORE_DEADLINE, store_deadline},
 };
 use crate::{
+    key_files::KeyFiles,
     settings::TemporalSettings,
     temporal::{self, Temporal},
 };
@@ -24,9 +25,10 @@ const BEAT: Duration = Duration::from_secs(30);
 /// Connects to Temporal and stays at it. The slot is filled only while the namespace is ours (R17).
 ///
 /// # Errors
-/// Only what waiting does not mend (the address).
+/// Only what waiting does not mend (the settings).
 pub async fn keep_temporal(
     settings: TemporalSettings,
+    key_files: KeyFiles,
     slot: watch::Sender<Result<Temporal, temporal::Error>>,
     context: Arc<Context>,
 ) -> Result<(), temporal::Error> {
@@ -38,7 +40,7 @@ pub async fn keep_temporal(
         dependencies.down(Dependency::Temporal, &Error::Temporal(error.clone()));
         slot.send_modify(|slot| *slot = Err(error.clone()));
     };
-    let temporal = Temporal::connect_patiently(&settings, &identity, waiting).await?;
+    let temporal = Temporal::connect_patiently(&settings, &identity, &key_files, waiting).await?;
     let mut marked_ago = None;
     loop {
         pulse.beat();

@@ -15,14 +15,16 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::{
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
     error::{Dependency, Error},
     leadership::Leadership,
+    worker_deployment::live::versions,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
 use crate::{
     crd::{Connector, GROUP, SCHEDULE_FINALIZER, TenantSchedule, VERSION},
-    metrics::Metrics,
+    metrics::{Metrics, StatusWrite},
     model::config::SecretFields,
     store::{self, Store},
     temporal::{self, Pacer, Temporal},
@@ -50,7 +52,9 @@ pub struct LiveWorld {
     /// Temporal, once connected and known to be ours.
     pub temporal: TemporalSlot,
     /// When Temporal may be asked.
-    pub pacer: Pacer,
+    pub pacer: Arc<Pacer>,
+    /// Cron workflows that still tick for tenants.
+    pub cron_workflows: Arc<CronWorkflows>,
     /// Told how every call went.
     pub dependencies: Dependencies,
     /// Counts status writes.
@@ -65,10 +69,13 @@ impl World for LiveWorld {
             return Err(Error::Store(store::Error::NotLeader));
         }
         let dependency = request.dependency();
-        let reply = match dependency {
-            Dependency::Store => self.store(request).await,
-            Dependency::Temporal => self.temporal(request).await,
-            Dependency::Kubernetes => self.kubernetes(request).await,
+        let reply = match (dependency, request) {
+            (Dependency::Kubernetes, Request::Workers(request)) => {
+                self.deployments(request).await.map(Answer::Workers)
+            }
+            (Dependency::Store, request) => self.store(request).await,
+            (Dependency::Temporal, request) => self.temporal(request).await,
+            (Dependency::Kubernetes, request) => self.kubernetes(request).await,
         };
         self.dependencies.observe(dependency, &reply);
         reply
@@ -83,6 +90,9 @@ impl LiveWorld {
                 Request::PutTenant(tenant) => Answer::Claim(store.put_tenant(&tenant).await?),
                 Request::TenantClaim(tenant) => Answer::Claimant(store.tenant_claim(&tenant).await?),
                 Request::PutConnector(connector) => Answer::Connector(Box::new(store.put_connector(&connector).await?)),
+                Request::RecordTenantTokens(tenant, uid, tokens) => {
+                    Answer::Recorded(store.record_tenant_tokens(&tenant, &uid, &tokens).await?)
+                }
                 Request::RemoveTenant(tenant, owner) => {
                     store.remove_tenant(&tenant, &owner).await?;
                     Answer::Done
@@ -114,9 +124,23 @@ impl LiveWorld {
                     temporal.delete_schedule(&id).await?;
                     Answer::Done
                 }
+                Request::LeaveSchedule(id, conflict_token) => {
+                    temporal.leave_schedule(&id, &conflict_token).await?;
+                    Answer::Done
+                }
+                Request::BackfillSchedule(backfill) => {
+                    temporal.backfill_schedule(&backfill).await?;
+                    Answer::Done
+                }
+                Request::FindCronWorkflow(tenant) => {
+                    Answer::CronWorkflow(self.cron_workflows.find(&temporal, &tenant).await?.map(Box::new))
+                }
+                Request::TerminateCron(cron) => Answer::Ended(temporal.terminate_cron(&cron).await?),
+                Request::ListSchedules => Answer::Schedules(temporal.list_schedules().await?),
                 Request::StartWorkflow(start) => Answer::Started(
                     temporal.start_workflow(start.workflow_type, &start.workflow_id, &start.input, start.reuse).await?,
                 ),
+                Request::Workers(request) => Answer::Workers(versions(&temporal, request).await?),
                 _ => unreachable!("`call` sends requests of Temporal only"),
             })
         };
@@ -130,6 +154,7 @@ impl LiveWorld {
     async fn kubernetes(&self, request: Request) -> Reply {
         match request {
             Request::GetSecret { namespace, name } => self.secret(&namespace, &name).await,
+            Request::TenantOf(kind, namespace, name) => self.tenant_of(kind, &namespace, &name).await,
             Request::AddFinalizer(key) => self.finalizer(&key, true).await,
             Request::RemoveFinalizer(key) => self.finalizer(&key, false).await,
             Request::ApplyStatus(key, part) => self.apply_status(&key, part).await,
@@ -149,7 +174,7 @@ impl LiveWorld {
 
     /// Reads the object afresh, so that a stale cache cannot undo another writer's finalizers.
     async fn finalizer(&self, key: &ObjectKey, wanted: bool) -> Reply {
-        let api = self.objects(key);
+        let api = self.objects(key.kind, &key.namespace);
         let found: Option<PartialObjectMeta<DynamicObject>> =
             deadline("get an object", api.get_metadata_opt(&key.name)).await?;
         let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&key.uid)) else {
@@ -178,19 +203,25 @@ impl LiveWorld {
             "metadata": {"name": key.name, "uid": key.uid},
             "status": part.fields,
         });
-        self.metrics.status_writes.inc();
+        self.metrics.status_writes.get_or_create(&StatusWrite { manager: part.manager }).inc();
         let params = PatchParams::apply(part.manager).force();
-        let (api, patch) = (self.objects(key), Patch::Apply(&patch));
+        let (api, patch) = (self.objects(key.kind, &key.namespace), Patch::Apply(&patch));
         deadline("apply status", api.patch_status(&key.name, &params, &patch)).await?;
         Ok(Answer::Done)
     }
 
-    fn objects(&self, key: &ObjectKey) -> Api<DynamicObject> {
-        let resource = match key.kind {
+    async fn tenant_of(&self, kind: Kind, namespace: &str, name: &str) -> Reply {
+        let found = deadline("get an object", self.objects(kind, namespace).get_opt(name)).await?;
+        let tenant = |object: DynamicObject| object.data["spec"]["tenantId"].as_str().unwrap_or_default().to_owned();
+        Ok(Answer::Tenant(found.map(tenant)))
+    }
+
+    fn objects(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+        let resource = match kind {
             Kind::TenantSchedule => ApiResource::erase::<TenantSchedule>(&()),
             Kind::Connector => ApiResource::erase::<Connector>(&()),
         };
-        Api::namespaced_with(self.client.clone(), &key.namespace, &resource)
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
 }
 

@@ -2,15 +2,18 @@
 //!
 //! `lease` says who leads and `leadership` whether we still do. Reconcilers are pure steps behind one seam (`world`): `tenant_schedule/` and `connector/` decide, `schedule` and
 //! `schedule_removal` are the parts they share, `live_world` does. `controller` runs them, `run_status` writes what is
-//! observed, `sweep` follows deletions, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
+//! observed, `closed_runs` closes runs that ended without a word, `sweep` follows deletions, `census` looks at all that stands in Temporal, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
 
 pub mod back_off;
 #[cfg(test)]
 mod behaviour;
+pub mod census;
+pub mod closed_runs;
 pub mod connector;
 pub mod context;
 pub mod controller;
 pub mod cron;
+pub mod cron_workflows;
 pub mod dependencies;
 #[cfg(test)]
 mod enumerator;
@@ -18,6 +21,8 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod identity;
+#[cfg(test)]
+mod kstatus_table;
 pub mod leadership;
 pub mod lease;
 pub mod links;
@@ -25,10 +30,13 @@ pub mod live_world;
 pub mod maintenance;
 pub mod names;
 pub mod outcome;
+pub mod planned_starts;
 pub mod purge;
 pub mod retention;
 pub mod run_status;
 pub mod schedule;
+pub mod schedule_orphans;
+pub mod schedule_overdue;
 pub mod schedule_pause;
 pub mod schedule_removal;
 pub mod schedule_shown;
@@ -58,6 +66,7 @@ use self::{
     connector::{Vault, remove::Gone},
     context::{Context, Memory},
     controller::Watch,
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
     events::Announcer,
     fleet::{Fleet, Scope, Watched},
@@ -65,13 +74,15 @@ use self::{
     lease::Candidate,
     live_world::LiveWorld,
     names::Installation,
+    worker_deployment::pool::{Pool, Wanted},
 };
 use crate::{
     crd::{Connector, TenantSchedule},
     health::{self, Liveness, Readiness},
+    key_files::KeyFiles,
     metrics::Metrics,
     settings::OperatorSettings,
-    store::Store,
+    store::{self, Store},
     temporal,
 };
 
@@ -130,6 +141,8 @@ async fn operate(
     process: Process,
 ) -> anyhow::Result<()> {
     let Process { liveness, readiness, metrics } = process;
+    temporal::Plan::of(&settings.temporal)?;
+    let key_files = KeyFiles::new(readiness.clone(), metrics.clone());
     let (announcer, announcing) = Announcer::new(client.clone(), &settings.namespace);
     let dependencies = Dependencies::new(readiness, announcer.clone());
     let mut tasks = JoinSet::new();
@@ -137,14 +150,21 @@ async fn operate(
         announcing.await;
         Ok(())
     });
-    let store = start::store(settings, &dependencies).await.context("open the store")?;
+    tasks.spawn(endless(key_files.clone().keep()));
+    let store = start::store(settings, &key_files, &dependencies).await.context("open the store")?;
     let lease_end = if settings.no_leader_election { None } else { Some(candidate.acquire().await) };
     let leadership = lease_end.map_or_else(Leadership::unbounded, Leadership::until);
     let _ends = leadership.ends_here();
     metrics.leader.set(1);
     tracing::info!("leading");
-    let outside =
-        Outside { leadership: leadership.clone(), dependencies, announcer, liveness: liveness.clone(), metrics };
+    let outside = Outside {
+        leadership: leadership.clone(),
+        dependencies,
+        announcer,
+        liveness: liveness.clone(),
+        metrics,
+        key_files,
+    };
     let leader = outside.metrics.leader.clone();
     let acted = tokio::select! {
         // First of all: whoever wakes after his time must not act before he knows.
@@ -175,6 +195,7 @@ struct Outside {
     announcer: Announcer,
     liveness: Liveness,
     metrics: Metrics,
+    key_files: KeyFiles,
 }
 
 /// What the leader does.
@@ -185,8 +206,8 @@ async fn act(
     outside: Outside,
     mut tasks: JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
-    let Outside { leadership, dependencies, announcer, liveness, metrics } = outside;
-    let workers = workers(settings).await?;
+    let Outside { leadership, dependencies, announcer, liveness, metrics, key_files } = outside;
+    let pool = workers(settings).await?;
     for namespace in scopes(settings) {
         start::crds(&client, namespace, &dependencies, &metrics).await;
     }
@@ -199,26 +220,34 @@ async fn act(
 
     let connecting = temporal::Error::Unavailable { attempted: "connect", code: "not tried yet".to_owned() };
     let (slot, temporal) = watch::channel(Err(connecting));
+    let (vault_sender, vault) = watch::channel(Vault::new(sealer, &installation.id));
     let (gone_sender, gone) = mpsc::unbounded_channel();
     let watches: Vec<_> = scopes(settings).map(|namespace| Watches::start(&client, namespace, &gone_sender)).collect();
+    let pacer = temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst);
+    let (pacer, cron_workflows) = (Arc::new(pacer), Arc::new(CronWorkflows::default()));
     let context = Arc::new(Context {
         world: Arc::new(LiveWorld {
             client: client.clone(),
             leadership: leadership.clone(),
             store: Arc::clone(&store),
             temporal: temporal.clone(),
-            pacer: temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst),
+            pacer: Arc::clone(&pacer),
+            cron_workflows: Arc::clone(&cron_workflows),
             dependencies: dependencies.clone(),
             metrics: metrics.clone(),
         }),
         leadership,
+        pacer,
+        cron_workflows,
         store,
         temporal,
         fleet: Fleet { scopes: watches.iter().map(Watches::scope).collect() },
-        vault: Vault::new(sealer, &installation.id),
+        vault,
         installation,
         resync: Duration::from_secs(settings.resync_seconds.max(1)),
         purge_grace: Duration::from_secs(settings.retention.purge_grace_seconds),
+        overdue_margin: Duration::from_secs(settings.overdue_seconds),
+        orphan_grace: Duration::from_secs(settings.orphan_grace_seconds),
         dependencies: dependencies.clone(),
         liveness,
         announcer,
@@ -227,21 +256,21 @@ async fn act(
         memory: Memory::default(),
     });
     let (availability_sender, availability) = watch::channel(None);
-    if let Some(wanted) = workers {
-        let keep = worker_deployment::apply::keep(
-            wanted,
-            Api::namespaced(client.clone(), &settings.namespace),
-            availability_sender,
-            Arc::clone(&context),
-        );
-        tasks.spawn(endless(keep));
+    if let Some(pool) = pool {
+        let wanted = Wanted::of(&pool, &context.installation).context("worker template")?;
+        tasks.spawn(endless(worker_deployment::keep::keep(wanted, availability_sender, Arc::clone(&context))));
     }
-    let kept = links::keep_temporal(settings.temporal.clone(), slot, Arc::clone(&context));
+    let kept = links::keep_temporal(settings.temporal.clone(), key_files, slot, Arc::clone(&context));
     tasks.spawn(async move { Ok(kept.await?) });
+    if settings.recipient.is_none() {
+        tasks.spawn(endless(identity::keep(client, settings.namespace.clone(), vault_sender, Arc::clone(&context))));
+    }
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
     tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
+    tasks.spawn(endless(closed_runs::keep(Arc::clone(&context))));
     tasks.spawn(endless(sweep::keep(Arc::clone(&context))));
+    tasks.spawn(endless(census::keep(Arc::clone(&context))));
     tasks.spawn(endless(retention::keep(settings.retention, Arc::clone(&context))));
     tasks.spawn(endless(follow(gone, Arc::clone(&context))));
     for watch in watches {
@@ -260,11 +289,14 @@ fn scopes(settings: &OperatorSettings) -> impl Iterator<Item = Option<&str>> {
     all.into_iter().chain(settings.watch_namespaces.iter().map(|namespace| Some(namespace.as_str())))
 }
 
-async fn workers(settings: &OperatorSettings) -> anyhow::Result<Option<k8s_openapi::api::apps::v1::Deployment>> {
+/// The pool of workers that serves every tenant, if the operator deploys it.
+async fn workers(settings: &OperatorSettings) -> anyhow::Result<Option<Pool>> {
     let Some(path) = &settings.worker_template else { return Ok(None) };
     let template = tokio::fs::read_to_string(path).await.with_context(|| format!("read {}", path.display()))?;
-    let wanted = worker_deployment::build::deployment(&template, &settings.namespace, &settings.store.database_url);
-    Ok(Some(wanted.with_context(|| format!("worker template {}", path.display()))?))
+    let on_sqlite = store::url(&settings.store).await?.starts_with("sqlite:");
+    let most = settings.worker_max_replicas.map(i32::from);
+    let pool = Pool::shared(&template, &settings.namespace, on_sqlite, most);
+    Ok(Some(pool.with_context(|| format!("worker template {}", path.display()))?))
 }
 
 /// Follows deletions side by side, so that one that waits holds no other.

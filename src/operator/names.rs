@@ -31,6 +31,7 @@ impl Installation {
     pub fn schedule_owner(&self, key: &ObjectKey) -> ScheduleOwner {
         ScheduleOwner {
             installation_id: self.id.clone(),
+            cluster_id: self.cluster_id.clone(),
             kind: key.kind.name().to_owned(),
             namespace: key.namespace.clone(),
             name: key.name.clone(),

@@ -1,5 +1,5 @@
-//! Store → CR: one incremental query a second, written to status when it means something and the pace allows (R27, R40).
-//! Derives nothing itself: `connector::observe` and `tenant_schedule::observe` do.
+//! Store → CR: one incremental query a second, written to status when it means something and the pace allows (R27, R40), and
+//! the runs that follow others without a tick (R21). Derives nothing itself: `connector` and `tenant_schedule` do.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,28 +12,28 @@ use kube::{Resource as _, ResourceExt as _};
 use tokio::sync::watch;
 
 use super::{
-    connector::observe as connector_observe,
+    connector::{
+        health, observe as connector_observe,
+        restart::{self, NextRun},
+    },
     context::{ConnectorIds, Context},
     error::{Dependency, Error},
     fleet::is_loser,
     live_world::{STORE_DEADLINE, store_deadline},
-    names::Installation,
+    outcome::Note,
     status_pace::{Pace, Urgency, urgency},
     status_part::{CONNECTOR_OBSERVED, TENANT_OBSERVED, status_of},
     tenant_schedule::observe::{self as tenant_observe, Member},
     worker_deployment::status::Availability,
-    world::{Kind, ObjectKey, Request, StartWorkflow, StatusPart},
+    world::{Answer, Kind, ObjectKey, Request, StatusPart},
 };
 use crate::{
-    contract::{
-        CONNECTOR_SYNC_WORKFLOW,
-        workflows::{ConnectionStatus, ConnectorSyncInput},
-    },
-    crd::{Connector, ConnectorState, TenantSchedule, conditions::HEALTHY},
+    contract::workflows::ConnectionStatus,
+    crd::{Connector, TenantSchedule, conditions::HEALTHY},
     health::Pulse,
     ids::TenantId,
-    store::{ConnectorStatusRow, RunOutcome},
-    temporal::client::IdReuse,
+    store::ConnectorStatusRow,
+    temporal::StartOutcome,
 };
 
 /// Between two queries.
@@ -42,6 +42,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_secs(20);
 /// A transaction may commit after a later one was read: read that far back again (R27).
 const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
+/// Before a start that Temporal did not take is tried again.
+const START_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// A write takes a moment to come back by the watch; until then the same write is not repeated.
 const ECHO: SignedDuration = SignedDuration::from_secs(10);
 
@@ -53,6 +55,12 @@ pub(super) struct Shown {
     pulse: Pulse,
     /// What was last written, until the watch shows it.
     written: HashMap<ObjectKey, (StatusPart, Timestamp)>,
+    /// Connectors whose status changes, or whose next run is due, though nothing happens.
+    due: HashMap<ConnectorIds, Timestamp>,
+    /// The ended runs that others were started after, so that they are not started again each second.
+    followed: HashMap<ConnectorIds, Timestamp>,
+    /// Temporal did not take a start in this round: the others wait for a later one.
+    starts_wait: bool,
     /// Tenants whose aggregate may be behind.
     tenants: HashSet<(String, TenantId)>,
     workers: Option<Availability>,
@@ -80,6 +88,9 @@ impl Shown {
             pace: Pace::new(now),
             pulse: context.liveness.pulse("status", BEAT),
             written: HashMap::new(),
+            due: HashMap::new(),
+            followed: HashMap::new(),
+            starts_wait: false,
             tenants: HashSet::new(),
             workers: None,
             population: 0,
@@ -99,7 +110,9 @@ impl Shown {
         if full {
             self.begin_compare(context, now);
         }
+        self.show_told(context, now);
         if self.read(context).await {
+            self.wake_due(context, now);
             self.show_connectors(context, now).await;
             self.show_tenants(context, now).await;
         }
@@ -114,6 +127,18 @@ impl Shown {
         let tenants: HashSet<_> = context.fleet.tenants().iter().filter_map(|object| object.uid()).collect();
         self.pace.forget_all_but(|key| live.contains(&key.uid) || tenants.contains(&key.uid));
         self.written.retain(|key, _| live.contains(&key.uid) || tenants.contains(&key.uid));
+        self.due.clear();
+        self.followed.retain(|ids, _| context.memory.projected(ids).is_some());
+    }
+
+    /// What a reconciler told people shows in the observed part, too: pauses by failure, overdue ticks.
+    fn show_told(&mut self, context: &Context, now: Timestamp) {
+        for key in context.memory.told_since(now - ECHO) {
+            let tenant = context.fleet.tenant_of(key.kind, &key.namespace, &key.name);
+            if let Some(tenant) = tenant.and_then(|tenant| tenant.parse().ok()) {
+                self.tenants.insert((key.namespace, tenant));
+            }
+        }
     }
 
     /// One incremental query; `false` when the store is away, and statuses keep their last value (R28).
@@ -127,13 +152,9 @@ impl Shown {
         for row in page.rows {
             let ids = (row.tenant_id.clone(), row.connector_id.clone());
             let refused = row.connection_status == ConnectionStatus::Disconnected;
-            let next = continuation(&row, &context.installation);
             let Some(before) = context.memory.observed(row) else { continue };
             let Some(key) = context.memory.projected(&ids) else { continue };
             let was = before.map(|before: ConnectorStatusRow| before.connection_status);
-            if let Some(next) = next {
-                self.go_on(&key, next, context).await;
-            }
             // The Secret may have a new value by now: look at once (R32).
             if refused && was.is_some_and(|was| was != ConnectionStatus::Disconnected) {
                 context.fleet.trigger(&key);
@@ -142,16 +163,61 @@ impl Shown {
         true
     }
 
-    /// Starts the next run after one that ended at its budget (R21). A failure is left to the next tick, which goes on too.
-    async fn go_on(&self, key: &ObjectKey, next: Request, context: &Context) {
-        let object = context.fleet.connector(&key.namespace, &key.name);
-        if object.is_none_or(|object| object.spec.state != ConnectorState::Running) {
-            return;
+    fn wake_due(&mut self, context: &Context, now: Timestamp) {
+        self.starts_wait = false;
+        let due: Vec<_> = self.due.extract_if(|_, at| *at <= now).map(|(ids, _)| ids).collect();
+        due.iter().for_each(|ids| context.memory.show(ids));
+    }
+
+    /// Starts the run that is due after the last one; notes when this connector is to be looked at though nothing happens.
+    async fn follow(
+        &mut self,
+        ids: &ConnectorIds,
+        key: &ObjectKey,
+        object: &Connector,
+        row: &ConnectorStatusRow,
+        context: &Context,
+        now: Timestamp,
+    ) {
+        let next = restart::next_run(row, &object.spec).filter(|next| self.followed.get(ids) != Some(&next.follows));
+        let mut looks = vec![health::stale_at(row, object.into()).filter(|at| *at > now)];
+        if let Some(next) = next {
+            let waits = next.at > now || !self.start(ids, key, &next, row, context).await;
+            looks.push(waits.then(|| if next.at > now { next.at } else { now + START_AGAIN }));
+        }
+        match looks.into_iter().flatten().min() {
+            Some(at) => drop(self.due.insert(ids.clone(), at)),
+            None => drop(self.due.remove(ids)),
+        }
+    }
+
+    /// Whether it was started, now or before.
+    async fn start(
+        &mut self,
+        ids: &ConnectorIds,
+        key: &ObjectKey,
+        next: &NextRun,
+        row: &ConnectorStatusRow,
+        context: &Context,
+    ) -> bool {
+        if self.starts_wait {
+            return false;
         }
         self.pulse.beat();
-        match context.world.call(next).await {
-            Ok(_) => tracing::debug!(object = %key, "the run after one that ended at its budget is started"),
-            Err(error) => tracing::warn!(object = %key, %error, "the next run is left to the next tick"),
+        match context.world.call(next.request(row, &context.installation)).await {
+            Ok(answer) => {
+                self.followed.insert(ids.clone(), next.follows);
+                if next.failures > 0 && answer == Answer::Started(StartOutcome::Started) {
+                    let message = format!("started again; failures in a row: {}", next.failures);
+                    context.announcer.about(key, Note::normal("SyncRestarted", "Sync", message));
+                }
+                true
+            }
+            Err(error) => {
+                self.starts_wait = true;
+                tracing::warn!(object = %key, %error, "the next run is started later");
+                false
+            }
         }
     }
 
@@ -176,8 +242,9 @@ impl Shown {
         context: &Context,
         now: Timestamp,
     ) {
+        self.follow(ids, key, object, row, context, now).await;
         let before = object.status.clone().unwrap_or_default();
-        let after = connector_observe::status(row, &before, now);
+        let after = connector_observe::status(row, object.into(), &before, now);
         let part = CONNECTOR_OBSERVED.part(&after);
         if part == CONNECTOR_OBSERVED.part(&before) || self.is_on_its_way(key, &part, now) {
             context.memory.shown(ids);
@@ -291,23 +358,6 @@ impl Shown {
     }
 }
 
-/// The run that follows one which ended at its budget: it goes on where that one stood. Its id is made of that one's end,
-/// so that however often this is read, one run follows.
-fn continuation(row: &ConnectorStatusRow, installation: &Installation) -> Option<Request> {
-    let run = row.last_run.as_ref().filter(|run| run.outcome == Some(RunOutcome::More))?;
-    let input = ConnectorSyncInput {
-        tenant_id: row.tenant_id.clone(),
-        connector_id: row.connector_id.clone(),
-        full_sync: false,
-    };
-    Some(Request::StartWorkflow(StartWorkflow {
-        workflow_type: CONNECTOR_SYNC_WORKFLOW,
-        workflow_id: installation.names.sync_run(&row.tenant_id, &row.connector_id, run.finished_at?),
-        input: serde_json::to_value(input).expect("two text fields and a flag"),
-        reuse: IdReuse::Once,
-    }))
-}
-
 /// What is known of the connectors of some tenants. A verdict comes from the row, not from the cached status: that one lags
 /// behind what was just written, and a tenant counted by it would stay wrong until the next change.
 fn members(
@@ -326,7 +376,8 @@ fn members(
         let ours = ids.filter(|ids| context.memory.projected(ids).is_some_and(|key| Some(key.uid) == object.uid()));
         let row = ours.and_then(|ids| context.memory.row(&ids));
         let cached = object.status.clone().unwrap_or_default();
-        let status = row.as_ref().map_or_else(|| cached.clone(), |row| connector_observe::status(row, &cached, now));
+        let shown = |row| connector_observe::status(row, object.into(), &cached, now);
+        let status = row.as_ref().map_or_else(|| cached.clone(), shown);
         let healthy = status_of(&status.conditions, HEALTHY).map(str::to_owned);
         members.entry(tenant).or_default().push(Member { row, healthy });
     }

@@ -10,6 +10,8 @@ use crate::{
 pub const BY_SUSPEND: &str = "gtm-sync: spec.suspend";
 /// Our note on a pause that a Connector's `spec.state` asks for.
 pub const BY_STATE: &str = "gtm-sync: spec.state";
+/// Our note on a pause while a cron workflow of somebody's ticks for the tenant.
+pub const BY_CRON: &str = "gtm-sync: a cron workflow still ticks";
 /// How the server's own notes begin (server 1.29, service/worker/scheduler/workflow.go).
 const BY_FAILURE: [&str; 2] = ["paused due to workflow failure", "paused due to workflow timeout"];
 
@@ -35,6 +37,8 @@ pub fn wanted_state(suspended: Option<&str>, policy: PausePolicy, seen: &Schedul
     let resume = || ScheduleState { paused: false, note: String::new(), ..seen.clone() };
     match (suspended, paused_by(seen)) {
         (Some(note), None) => pause(note),
+        // Suspended by the tenant, and now by its own state, or the other way round: the note says why it is paused now.
+        (Some(note), Some(PausedBy::Spec)) if seen.note != note => pause(note),
         (Some(note), Some(PausedBy::Person | PausedBy::Failure)) if authoritative => pause(note),
         (None, Some(PausedBy::Spec)) => resume(),
         (None, Some(PausedBy::Person)) if authoritative => resume(),
@@ -45,7 +49,7 @@ pub fn wanted_state(suspended: Option<&str>, policy: PausePolicy, seen: &Schedul
 }
 
 fn is_ours(note: &str) -> bool {
-    [BY_SUSPEND, BY_STATE].contains(&note)
+    [BY_SUSPEND, BY_STATE, BY_CRON].contains(&note)
 }
 
 #[cfg(test)]
@@ -63,6 +67,7 @@ mod tests {
             (false, BY_SUSPEND, None),
             (true, BY_SUSPEND, Some(PausedBy::Spec)),
             (true, BY_STATE, Some(PausedBy::Spec)),
+            (true, BY_CRON, Some(PausedBy::Spec)),
             (true, "", Some(PausedBy::Person)),
             (true, "gtm-sync: spec.suspend, says Kim", Some(PausedBy::Person)),
             (true, "paused due to workflow failure: sync-acme: all failed", Some(PausedBy::Failure)),

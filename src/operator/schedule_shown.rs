@@ -8,13 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{
     outcome::Note,
     schedule::{Change, Ensured},
+    schedule_overdue::{Punctuality, owed},
     schedule_pause::paused_by,
     status_part::{Wish, time},
 };
 use crate::{
     crd::{
         PauseStatus, PausedBy, ScheduleCounts,
-        conditions::{SYNCED, reason},
+        conditions::{HEALTHY, SYNCED, reason},
     },
     temporal::schedules::{ScheduleState, SeenSchedule},
 };
@@ -35,19 +36,32 @@ pub struct Shown {
     pub next_run_time: Option<Time>,
     /// The last one.
     pub last_run_time: Option<Time>,
+    /// The tick that should have started and did not.
+    pub overdue_since: Option<Time>,
 }
 
 impl Shown {
     /// As it is now; `before` is what was last shown.
     #[must_use]
-    pub fn of(ensured: &Ensured, before: &Self, now: Timestamp) -> Self {
+    pub fn of(ensured: &Ensured, before: &Self, now: Timestamp, punctuality: Punctuality) -> Self {
         // What a server has forgotten has no next tick; what is known of it stays.
-        let Some(seen) = &ensured.seen else { return Self { pause: None, next_run_time: None, ..before.clone() } };
+        let Some(seen) = &ensured.seen else {
+            return Self { pause: None, next_run_time: None, overdue_since: None, ..before.clone() };
+        };
+        let next = seen.next_run.filter(|_| !seen.state.paused).map(time);
+        let owed = owed(ensured, before, now);
+        let is_late = |tick: &Time| punctuality.deadline(tick.0, ensured.spread) <= now;
+        let (next_run_time, overdue_since) = match owed {
+            // It is the next until it starts or is too late.
+            Some(tick) if !is_late(tick) => (Some(tick.clone()), None),
+            late => (next, late.cloned()),
+        };
         Self {
             pause: pause(&seen.state, before.pause.as_ref(), now),
             counts: Some(counts(seen)),
-            next_run_time: seen.next_run.filter(|_| !seen.state.paused).map(time),
+            next_run_time,
             last_run_time: seen.last_run.map(time),
+            overdue_since,
         }
     }
 }
@@ -68,13 +82,27 @@ fn counts(seen: &SeenSchedule) -> ScheduleCounts {
     }
 }
 
-/// When to look again: after the next tick, for its time and result, but at least every `resync`.
+/// When to look again: after the next tick, for its time and result; when one that is owed becomes overdue; but at least
+/// every `resync`.
 #[must_use]
-pub fn look_again(ensured: &Ensured, now: Timestamp, resync: Duration) -> Duration {
-    let next_run = ensured.seen.as_ref().filter(|seen| !seen.state.paused).and_then(|seen| seen.next_run);
-    let until_tick = next_run.map(|next| next + AFTER_TICK);
-    let until_tick = until_tick.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    until_tick.map_or(resync, |until| until.min(resync)).max(AFTER_TICK.unsigned_abs())
+pub fn look_again(
+    ensured: &Ensured,
+    shown: &Shown,
+    now: Timestamp,
+    punctuality: Punctuality,
+    resync: Duration,
+) -> Duration {
+    let next = shown.next_run_time.as_ref().map(|next| next.0);
+    let at = next.map(|next| if next > now { next } else { punctuality.deadline(next, ensured.spread) });
+    let until = at.and_then(|at| Duration::try_from(at.checked_add(AFTER_TICK).ok()?.duration_since(now)).ok());
+    until.map_or(resync, |until| until.min(resync)).max(AFTER_TICK.unsigned_abs())
+}
+
+/// `Healthy` of a schedule of which a tick is overdue.
+#[must_use]
+pub fn overdue(since: Option<&Time>) -> Option<Wish> {
+    let message = "a tick should have started a sync and did not: status.overdueSince; look at the server's schedules";
+    since.map(|_| Wish::no(HEALTHY, reason::OVERDUE, message))
 }
 
 /// The condition `Synced`.
@@ -103,6 +131,7 @@ pub fn notes(ensured: &Ensured, conditions: &[Condition], before: &Shown, shown:
         drift(ensured, conditions),
         paused(&ensured.status.id, before.pause.as_ref(), shown.pause.as_ref()),
         missed(before.counts, shown.counts),
+        late(&ensured.status.id, before, shown),
     ]
     .into_iter()
     .flatten()
@@ -138,11 +167,10 @@ fn paused(id: &str, before: Option<&PauseStatus>, shown: Option<&PauseStatus>) -
     if before == by {
         return None;
     }
+    let note = shown.map(|pause| pause.note.as_str()).unwrap_or_default();
     Some(match by {
         None => Note::normal("Resumed", "Pause", format!("schedule {id} is not paused any more")),
-        Some(PausedBy::Spec) => {
-            Note::normal(reason::SUSPENDED, "Pause", format!("paused schedule {id}, as the spec asks"))
-        }
+        Some(PausedBy::Spec) => Note::normal(reason::SUSPENDED, "Pause", format!("paused schedule {id} ({note})")),
         Some(PausedBy::Person) => {
             Note::normal(reason::PAUSED_BY_PERSON, "Pause", format!("somebody paused schedule {id} in Temporal"))
         }
@@ -158,6 +186,12 @@ fn missed(before: Option<ScheduleCounts>, shown: Option<ScheduleCounts>) -> Opti
     let more = shown?.missed - before?.missed;
     let message = format!("{more} more ticks were lost: Temporal was away for longer than spec.catchUpWindow");
     (more > 0).then(|| Note::warning("MissedRuns", "Schedule", message))
+}
+
+fn late(id: &str, before: &Shown, shown: &Shown) -> Option<Note> {
+    let tick = shown.overdue_since.as_ref().filter(|_| before.overdue_since.is_none())?;
+    let message = format!("the tick of {} of schedule {id} has not started", tick.0);
+    Some(Note::warning("RunOverdue", "Schedule", message))
 }
 
 #[cfg(test)]
@@ -179,7 +213,7 @@ mod tests {
         let mut seen = seen(&wanted());
         edit(&mut seen);
         let status = ScheduleStatus { id: wanted().id, spec_hash: wanted().hash(), echo_hash: None };
-        Ensured { seen: Some(seen), status, change: Change::None, drift: Vec::new() }
+        Ensured { seen: Some(seen), status, change: Change::None, drift: Vec::new(), spread: Duration::ZERO }
     }
 
     fn paused(note: &str) -> Ensured {
@@ -192,17 +226,18 @@ mod tests {
 
     #[test]
     fn a_pause_is_told_once_with_its_owner_and_its_resumption_too() {
-        let mut before = Shown::of(&ensured(|_| ()), &Shown::default(), now());
+        let mut before = Shown::of(&ensured(|_| ()), &Shown::default(), now(), Punctuality::default());
         for (state, by, reason) in [
             (paused(BY_SUSPEND), Some(PausedBy::Spec), "Suspended"),
             (paused("Kim\u{7}: importing"), Some(PausedBy::Person), "PausedByPerson"),
             (ensured(|_| ()), None, "Resumed"),
             (paused("paused due to workflow failure: x"), Some(PausedBy::Failure), "PausedByFailure"),
         ] {
-            let shown = Shown::of(&state, &before, now());
+            let shown = Shown::of(&state, &before, now(), Punctuality::default());
             assert_eq!(shown.pause.as_ref().map(|pause| pause.by), by);
             assert_eq!(reasons(&state, &before, &shown), [reason]);
-            let later = Shown::of(&state, &shown, "2026-11-23T02:00:00Z".parse().expect("timestamp"));
+            let later =
+                Shown::of(&state, &shown, "2026-11-23T02:00:00Z".parse().expect("timestamp"), Punctuality::default());
             assert_eq!(later, shown, "since when stays");
             assert_eq!(reasons(&state, &shown, &later), [""; 0]);
             before = shown;
@@ -211,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_note_is_shown_shortened_and_on_one_line() {
-        let shown = Shown::of(&paused(&"ä\n".repeat(300)), &Shown::default(), now());
+        let shown = Shown::of(&paused(&"ä\n".repeat(300)), &Shown::default(), now(), Punctuality::default());
         let note = shown.pause.expect("a pause").note;
         assert_eq!((note.chars().count(), note.contains('\n')), (200, false));
     }
@@ -219,7 +254,7 @@ mod tests {
     #[test]
     fn missed_ticks_are_told_when_there_are_more_of_them() {
         let with = |missed| ensured(move |seen| seen.missed_catch_up = missed);
-        let of = |ensured: &Ensured| Shown::of(ensured, &Shown::default(), now());
+        let of = |ensured: &Ensured| Shown::of(ensured, &Shown::default(), now(), Punctuality::default());
         let (two, three) = (of(&with(2)), of(&with(3)));
         assert_eq!(reasons(&with(3), &two, &three), ["MissedRuns"]);
         assert_eq!(reasons(&with(3), &three, &three), [""; 0]);
@@ -229,9 +264,10 @@ mod tests {
 
     #[test]
     fn what_a_server_has_forgotten_keeps_its_counts() {
-        let before = Shown::of(&ensured(|seen| seen.overlap_skipped = 4), &Shown::default(), now());
+        let before =
+            Shown::of(&ensured(|seen| seen.overlap_skipped = 4), &Shown::default(), now(), Punctuality::default());
         let forgotten = Ensured { seen: None, ..ensured(|_| ()) };
-        let shown = Shown::of(&forgotten, &before, now());
+        let shown = Shown::of(&forgotten, &before, now(), Punctuality::default());
         assert_eq!((shown.counts, shown.next_run_time), (before.counts, None));
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     crd::{Connector, GROUP, TenantSchedule, VERSION},
     credentials::Sealer,
     error_class::Class,
+    key_files::KeyFiles,
     metrics::Metrics,
     settings::OperatorSettings,
     store::{self, Store},
@@ -27,9 +28,13 @@ const RETRY: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Only what waiting does not mend (the URL).
-pub async fn store(settings: &OperatorSettings, dependencies: &Dependencies) -> Result<Arc<dyn Store>, store::Error> {
+pub async fn store(
+    settings: &OperatorSettings,
+    key_files: &KeyFiles,
+    dependencies: &Dependencies,
+) -> Result<Arc<dyn Store>, store::Error> {
     loop {
-        match store::open(&settings.store.database_url).await {
+        match store::open_with(&settings.store, key_files).await {
             Err(error) if error.class() == Class::Transient => {
                 dependencies.down(Dependency::Store, &Error::Store(error));
             }

@@ -31,6 +31,7 @@ pub const TENANT_CONTROL: Ownership = Ownership {
         "counts",
         "nextRunTime",
         "lastRunTime",
+        "overdueSince",
         "lastHandled",
     ],
     conditions: &[READY, SYNCED, RECONCILING, STALLED],
@@ -44,13 +45,32 @@ pub const TENANT_OBSERVED: Ownership = Ownership {
 /// The reconciler of Connector.
 pub const CONNECTOR_CONTROL: Ownership = Ownership {
     manager: "gtmclarity-operator/connector",
-    fields: &["observedGeneration", "schedule", "pause", "counts", "nextRunTime", "lastRunTime", "lastHandled"],
+    fields: &[
+        "observedGeneration",
+        "schedule",
+        "pause",
+        "counts",
+        "nextRunTime",
+        "lastRunTime",
+        "overdueSince",
+        "lastHandled",
+    ],
     conditions: &[READY, SYNCED, RECONCILING, STALLED],
 };
 /// What is observed of a connector's connection and runs.
 pub const CONNECTOR_OBSERVED: Ownership = Ownership {
     manager: "gtmclarity-operator/connector-observation",
-    fields: &["connection", "progress", "lastSync", "lastSuccessTime", "cursor", "position", "deadLetters", "findings"],
+    fields: &[
+        "connection",
+        "progress",
+        "lastSync",
+        "lastSuccessTime",
+        "cursor",
+        "position",
+        "deadLetters",
+        "findings",
+        "autoRestart",
+    ],
     conditions: &[CONNECTED, HEALTHY, SYNCING],
 };
 
@@ -124,6 +144,12 @@ impl Wish {
     #[must_use]
     pub fn no(condition: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { condition, status: "False", reason, message: message.into() }
+    }
+
+    /// The message, if the status is False.
+    #[must_use]
+    pub fn failing(&self) -> Option<&str> {
+        (self.status == "False").then_some(self.message.as_str())
     }
 
     /// `status: "Unknown"`.

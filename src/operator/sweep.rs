@@ -1,6 +1,6 @@
 //! What was deleted while nobody watched: registry rows and own schedules of Connectors that are gone (R11).
-//! Marks rows as removed, which is reversible; never touches canonical rows (`purge` does, where it was asked for), nor the schedules of tenants, which have a
-//! finalizer and may have been left on purpose.
+//! Marks rows as removed, which is reversible; never touches canonical rows (`purge` does, where it was asked for), nor
+//! schedules that no row leads to (`census` does).
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,9 +20,9 @@ const MANY: usize = 20;
 /// … or by this share, in percent.
 const MANY_PERCENT: usize = 5;
 /// First pause after a sweep or an attempt to follow a deletion that failed …
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// … and the longest.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A pass beats between its calls, of which a purge is the longest.
 const PASS: Duration = STORE_BULK_DEADLINE;
 
@@ -52,10 +52,15 @@ pub fn orphans(
     if !gone.is_empty() && in_view == 0 {
         return Err(Suspicious::NothingInView);
     }
-    if gone.len() > MANY.max(total * MANY_PERCENT / 100) {
+    if is_too_many(gone.len(), total) {
         return Err(Suspicious::TooMany);
     }
     Ok(gone)
+}
+
+/// Whether so many of so many are more than may be removed without a question (R11).
+pub(super) fn is_too_many(gone: usize, total: usize) -> bool {
+    gone > MANY.max(total * MANY_PERCENT / 100)
 }
 
 /// Sweeps at the start and every resync.
@@ -112,7 +117,7 @@ pub async fn pass(pulse: &Pulse, context: &Context) -> Result<(), Refused> {
     let rows = store_deadline(STORE_DEADLINE, context.store.projected_connectors(cluster_id)).await;
     let rows = rows.map_err(|error| Refused::Failed(Error::Store(error)))?;
     let fleet = &context.fleet;
-    let in_view = fleet.connector_count();
+    let in_view = fleet.count(Kind::Connector);
     let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
     let gone = orphans(rows.clone(), |namespace| fleet.watches(namespace), exists, in_view);
     for row in gone.map_err(Refused::Suspicious)? {

@@ -1,22 +1,26 @@
 //! The seam of every reconciler (R36): a pure `Step` asks, a `World` answers, `drive` carries between them.
 //! One enumerator can therefore lose, delay, repeat or falsify any answer of any reconciler. Holds no reconciler.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::error::{Dependency, Error};
+use super::{
+    error::{Dependency, Error},
+    worker_deployment::requests::{WorkerAnswer, WorkerRequest},
+};
 use crate::{
     clock,
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
-    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection},
+    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection, TenantVerb},
     temporal::{
         StartOutcome,
         client::IdReuse,
-        schedules::{ScheduleUpdate, SeenSchedule, WantedSchedule},
+        cron_workflows::CronWorkflow,
+        schedules::{Backfill, ListedSchedule, ScheduleUpdate, SeenSchedule, WantedSchedule},
     },
 };
 
@@ -68,6 +72,8 @@ pub enum Request {
     RemoveTenant(TenantId, Owner),
     /// `Store::tenant_claim` → `Claimant`.
     TenantClaim(TenantId),
+    /// `Store::record_tenant_tokens`, by the life with this uid → `Recorded`.
+    RecordTenantTokens(TenantId, String, BTreeMap<TenantVerb, String>),
     /// `Store::put_connector` → `Connector`.
     PutConnector(Box<ConnectorProjection>),
     /// `Store::remove_connector`, of the life with this uid → `Done`.
@@ -80,6 +86,16 @@ pub enum Request {
     UpdateSchedule(Box<ScheduleUpdate>),
     /// `Temporal::delete_schedule` → `Done`.
     DeleteSchedule(String),
+    /// `Temporal::leave_schedule` with a conflict token → `Done`.
+    LeaveSchedule(String, Vec<u8>),
+    /// `Temporal::backfill_schedule` → `Done`.
+    BackfillSchedule(Box<Backfill>),
+    /// `Temporal::list_schedules` → `Schedules`.
+    ListSchedules,
+    /// `CronWorkflows::find` → `CronWorkflow`.
+    FindCronWorkflow(TenantId),
+    /// `Temporal::terminate_cron` → `Ended`.
+    TerminateCron(Box<CronWorkflow>),
     /// `Temporal::start_workflow` → `Started`.
     StartWorkflow(StartWorkflow),
     /// GET of one Secret by name → `Secret`.
@@ -89,12 +105,16 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// GET of an object of this kind, namespace and name, whatever its uid → `Tenant`.
+    TenantOf(Kind, String, String),
     /// Adds our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     AddFinalizer(ObjectKey),
     /// Removes our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     RemoveFinalizer(ObjectKey),
     /// Server-side apply of our part of the status → `Done`.
     ApplyStatus(ObjectKey, StatusPart),
+    /// Of a rollout of workers → `Workers`.
+    Workers(WorkerRequest),
 }
 
 impl Request {
@@ -105,16 +125,26 @@ impl Request {
             Self::PutTenant(_)
             | Self::RemoveTenant(..)
             | Self::TenantClaim(_)
+            | Self::RecordTenantTokens(..)
             | Self::PutConnector(_)
             | Self::RemoveConnector(..) => Dependency::Store,
+            Self::Workers(request) if request.is_for_temporal() => Dependency::Temporal,
             Self::DescribeSchedule(_)
             | Self::CreateSchedule(_)
             | Self::UpdateSchedule(_)
             | Self::DeleteSchedule(_)
+            | Self::LeaveSchedule(..)
+            | Self::BackfillSchedule(_)
+            | Self::ListSchedules
+            | Self::FindCronWorkflow(_)
+            | Self::TerminateCron(_)
             | Self::StartWorkflow(_) => Dependency::Temporal,
-            Self::GetSecret { .. } | Self::AddFinalizer(_) | Self::RemoveFinalizer(_) | Self::ApplyStatus(..) => {
-                Dependency::Kubernetes
-            }
+            Self::GetSecret { .. }
+            | Self::TenantOf(..)
+            | Self::AddFinalizer(_)
+            | Self::RemoveFinalizer(_)
+            | Self::ApplyStatus(..)
+            | Self::Workers(_) => Dependency::Kubernetes,
         }
     }
 }
@@ -152,12 +182,24 @@ pub enum Answer {
     Claimant(Option<Owner>),
     /// To `PutConnector`.
     Connector(Box<ConnectorAnswer>),
+    /// To `RecordTenantTokens`.
+    Recorded(BTreeMap<TenantVerb, Timestamp>),
     /// To `DescribeSchedule`.
     Schedule(Option<Box<SeenSchedule>>),
+    /// To `ListSchedules`.
+    Schedules(Vec<ListedSchedule>),
+    /// To `TenantOf`: its `spec.tenantId`, empty if it cannot be read; `None` = there is no such object.
+    Tenant(Option<String>),
     /// To `CreateSchedule` and `StartWorkflow`.
     Started(StartOutcome),
+    /// To `FindCronWorkflow`.
+    CronWorkflow(Option<Box<CronWorkflow>>),
+    /// To `TerminateCron`: whether it was there.
+    Ended(bool),
     /// To `GetSecret`: its text values; `None` = there is no such Secret.
     Secret(Option<SecretFields>),
+    /// To `Workers`.
+    Workers(WorkerAnswer),
 }
 
 /// What a step learns from a call.

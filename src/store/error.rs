@@ -1,6 +1,8 @@
 //! The store's one error type. Its text holds what was attempted, SQLSTATE and names of tables, columns and constraints;
 //! never a value, never the database's own message (R18).
 
+use std::time::Duration;
+
 use crate::error_class::Class;
 
 /// Why the store did not do it.
@@ -23,6 +25,9 @@ pub enum Error {
     /// The connector is paused, stopped or removed (R30).
     #[error("connector is not running")]
     Stopped,
+    /// As many syncs of the tenant are at work as may be (R42).
+    #[error("the tenant's other syncs take all of its places")]
+    NoPlace,
     /// The credential reaches another vendor account than the rows came from (R4).
     #[error("the source account changed from {stored} to {found}")]
     AccountChanged {
@@ -77,6 +82,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Unavailable { .. } => Class::Transient,
+            Self::NoPlace => Class::RateLimited(Duration::from_secs(1)),
             Self::StaleRun { .. } | Self::Stopped | Self::AccountChanged { .. } | Self::NotLeader => Class::Conflict,
             Self::TooManyRejected { .. } | Self::RefusedData { .. } | Self::Refused { .. } | Self::Url => {
                 Class::Invalid

@@ -9,7 +9,10 @@ use super::{
     record_ids::RecordId,
 };
 use crate::{
-    contract::{activities::StagedRef, workflows::SyncStats},
+    contract::{
+        activities::{Effort, StagedRef},
+        workflows::SyncStats,
+    },
     model::{
         config::ConnectorConfig,
         cursor::{Cursor, Load},
@@ -100,6 +103,7 @@ impl Held {
     pub(super) fn end(
         self,
         end: &RunEnd,
+        effort: Effort,
         counted: &BTreeMap<String, findings::Held>,
         now: Timestamp,
     ) -> Result<Ended, Error> {
@@ -110,7 +114,8 @@ impl Held {
             RunEnd::More => (RunOutcome::More, None),
             RunEnd::Failed(error) => (RunOutcome::Failed, Some(error.clone())),
         };
-        let summary = RunSummary { next_seq: self.next_seq, stats: self.stats, failed_streams };
+        let stats = SyncStats { activity_attempts: effort.attempts, activity_retries: effort.retries, ..self.stats };
+        let summary = RunSummary { next_seq: self.next_seq, stats, failed_streams };
         let workflow_id = self.workflow_id;
         if outcome != RunOutcome::Complete {
             let (cursor, generation, findings) = (self.cursor, self.generation, self.findings);

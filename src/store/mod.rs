@@ -20,13 +20,14 @@ mod projection;
 mod purge;
 mod quotes;
 mod record_ids;
+mod share;
 pub mod sqlite;
 mod stored;
 mod tally;
 pub mod types;
 mod wish_outcome;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -36,8 +37,10 @@ pub use losses::{Losses, RecordKey, Writing};
 pub use types::*;
 
 use crate::{
+    key_files::KeyFiles,
+    settings::StoreSettings,
     contract::{
-        activities::{Lease, Parked, StagedRef},
+        activities::{Effort, Lease, Parked, StagedRef},
         workflows::{ConnectionStatus, FailedRecord},
     },
     credentials::TokenStore,
@@ -87,6 +90,20 @@ pub trait Store: TokenStore + Send + Sync {
     /// Who holds a tenant's claim, removed or not.
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error>;
 
+    /// Records tokens of a tenant, before what they ask for is done in Temporal (R8), where they differ from the last
+    /// recorded ones of their verbs. Answers those that the life `uid` of the object recorded, with the time: they are
+    /// done, or to be done under a name made of the token. Tokens of a former life are nobody's to do any more; so are those
+    /// recorded under an empty `uid`, at first sight.
+    ///
+    /// # Idempotency
+    /// By token: a repeated call answers the same.
+    async fn record_tenant_tokens(
+        &self,
+        tenant: &TenantId,
+        uid: &str,
+        tokens: &BTreeMap<TenantVerb, String>,
+    ) -> Result<BTreeMap<TenantVerb, Timestamp>, Error>;
+
     /// Writes a connector's projection, its base credential and the handling of its tokens as one revision in one
     /// transaction (R29). The base credential is rewritten only when `digest` differs from the stored one, which drops
     /// the overlay, increments the credential's revision and sets `connection_status` to pending (R7).
@@ -133,6 +150,21 @@ pub trait Store: TokenStore + Send + Sync {
         found: &ConnectionFound,
     ) -> Result<(), Error>;
 
+    /// Asks for one of the tenant's places (R42). Whoever asks stands in a line by the time of its first question, a run that
+    /// was parked by its start, and keeps its place there until it takes its lease; the places of those ahead are theirs. Who
+    /// has a place already is not asked to wait.
+    ///
+    /// # Idempotency
+    /// Asking again keeps the place in the line.
+    async fn ask_for_turn(&self, request: &TurnRequest) -> Result<Turn, Error>;
+
+    /// Closes the run of somebody who ended without a word, and frees its lease (R12); its load stays, what it staged dies
+    /// with the next lease. The caller has seen in Temporal that it is closed, after it had read this epoch.
+    ///
+    /// # Errors
+    /// `StaleRun` when it is not the holder any more.
+    async fn close_run(&self, dead: &DeadRun) -> Result<(), Error>;
+
     /// Who holds the lease, if anybody.
     async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error>;
 
@@ -143,7 +175,8 @@ pub trait Store: TokenStore + Send + Sync {
     ///
     /// # Errors
     /// `StaleRun` when the holder is not `expected_epoch` any more; `Stopped` when the connector is not Running, not of
-    /// that uid, or its tenant is removed; `AccountChanged` when its rows are another account's.
+    /// that uid, or its tenant is removed; `AccountChanged` when its rows are another account's; `NoPlace` when
+    /// `request.tenant_syncs` others of the tenant are at work.
     async fn take_lease(&self, request: &LeaseRequest) -> Result<LeaseGranted, Error>;
 
     /// The resume point and cursor as committed, checked against the lease.
@@ -210,7 +243,7 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// Ends the run: on `Complete` of a finished load moves the cursor to the load's watermark, records its findings and
     /// forgets the load; when it read everything, dead letters from before it are resolved. On `More` and `Failed` the
-    /// load stays. Closes the run row and releases the lease.
+    /// load stays. Closes the run row, with what the run's activities took, and releases the lease.
     ///
     /// A stopped connector's run can end too.
     ///
@@ -219,7 +252,7 @@ pub trait Store: TokenStore + Send + Sync {
     ///
     /// # Idempotency
     /// By (lease epoch): a second call returns the recorded end.
-    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error>;
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd, effort: Effort) -> Result<RunSummary, Error>;
 
     /// Shows in the run row that the run waits (or goes on, with `None`).
     async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error>;
@@ -324,9 +357,33 @@ pub struct ConnectionFound {
 /// # Errors
 /// For another scheme, or when the database cannot be reached.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
+    open_with(&StoreSettings::of(url), &KeyFiles::default()).await
+}
+
+/// Opens the store that settings name. Its key files are watched as long as it is in use.
+///
+/// # Errors
+/// As `open`; `Refused` for settings that contradict each other, `Unavailable` for files that cannot be used (yet).
+pub async fn open_with(settings: &StoreSettings, files: &KeyFiles) -> Result<Arc<dyn Store>, Error> {
+    let url = url(settings).await?;
     match url.split_once(':') {
         Some(("sqlite", path)) => Ok(Arc::new(sqlite::SqliteStore::open(path).await?)),
-        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PostgresStore::open(url).await?)),
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(Arc::new(postgres::PostgresStore::open_with(settings, &url, files).await?))
+        }
         _ => Err(Error::Url),
     }
+}
+
+/// The URL that settings name, by itself or in a file. Holds a password.
+///
+/// # Errors
+/// `Unavailable` when the file cannot be read.
+pub async fn url(settings: &StoreSettings) -> Result<String, Error> {
+    let Some(path) = &settings.database_url_file else { return Ok(settings.database_url.clone().unwrap_or_default()) };
+    let text = tokio::fs::read_to_string(path).await.map_err(|error| Error::Unavailable {
+        attempted: "connect",
+        code: format!("cannot read {}: {}", path.display(), error.kind()),
+    })?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }

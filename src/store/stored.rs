@@ -10,6 +10,8 @@ use crate::model::entity::Entity;
 pub(super) const CANONICAL_SCHEMA: i32 = 1;
 /// How long a recorded result of an applied batch, or an orphaned staged batch, is kept (R13).
 pub(super) const KEPT_HOURS: i64 = 24;
+/// Runs of a day whose attempts are added up: more would say little more, and each is a row to read.
+pub(super) const RUNS_OF_A_DAY: i64 = 20;
 /// Entities whose rows are persons.
 pub(super) const PEOPLE: [Entity; 3] = [Entity::Contact, Entity::Lead, Entity::Owner];
 /// A refresh lock is void this long after it was taken: a token request ends after 30 s (`credentials::token`).

@@ -89,6 +89,7 @@ impl Tally {
             records_unchanged: self.before.records_unchanged + records.saturating_sub(rejected + self.written),
             errors_count: self.before.errors_count + rejected,
             failed_batches: self.before.failed_batches + self.failed().count() as u64,
+            ..self.before
         }
     }
 

@@ -1,11 +1,11 @@
 //! The connection, a deadline on every call, and workflows: start one, look one up.
 //! The SDK connects eagerly, so `connect_patiently` waits: nothing else of a process may depend on Temporal being up.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use temporalio_client::{
-    Client, ClientOptions, Connection, ConnectionOptions,
+    Client, ClientOptions, Connection, ConnectionOptions, DnsLoadBalancingOptions,
     tonic::{IntoRequest as _, Request, Response, Status},
 };
 use temporalio_common::protos::temporal::api::{
@@ -14,10 +14,12 @@ use temporalio_common::protos::temporal::api::{
     taskqueue::v1::TaskQueue,
     workflowservice::v1::{DescribeWorkflowExecutionRequest, StartWorkflowExecutionRequest},
 };
-use url::Url;
 
-use super::Error;
-use crate::{contract::TASK_QUEUE, settings::TemporalSettings};
+use super::{
+    Error,
+    access::{Access, Plan},
+};
+use crate::{contract::TASK_QUEUE, key_files::KeyFiles, settings::TemporalSettings};
 
 /// Deadline of one call. A healthy server answers in milliseconds (docs/facts.md, Temporal); a hung one must not
 /// hold a reconcile.
@@ -30,6 +32,8 @@ const CONNECT_BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Durat
 pub struct Temporal {
     connection: Connection,
     namespace: String,
+    /// Keeps the key files of this connection watched, and the API key set.
+    _access: Arc<Access>,
 }
 
 impl std::fmt::Debug for Temporal {
@@ -67,6 +71,20 @@ pub enum WorkflowState {
     NotFound,
 }
 
+impl CloseStatus {
+    /// Said of a run that did not say so itself.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Completed => "completed in Temporal, and nothing of it is recorded here",
+            Self::Failed => "failed in Temporal without a word",
+            Self::Cancelled => "cancelled in Temporal",
+            Self::Terminated => "terminated in Temporal",
+            Self::TimedOut => "timed out in Temporal",
+        }
+    }
+}
+
 /// How a workflow closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseStatus {
@@ -86,34 +104,47 @@ impl Temporal {
     /// Connects once.
     ///
     /// # Errors
-    /// `Address` when the address cannot be one, `Unavailable` when nobody answers.
-    pub async fn connect(settings: &TemporalSettings, identity: &str) -> Result<Self, Error> {
-        let target = target(&settings.temporal_address)?;
-        let options = ConnectionOptions::new(target).identity(identity).connect_timeout(CALL_DEADLINE).build();
-        let unavailable = |code: &str| Error::Unavailable { attempted: "connect", code: code.to_owned() };
+    /// `Address` and `Setting` when settings cannot be right, `KeyFiles` when files cannot be used, `Denied` when we are
+    /// refused, `Unavailable` when nobody answers.
+    pub async fn connect(settings: &TemporalSettings, identity: &str, key_files: &KeyFiles) -> Result<Self, Error> {
+        let plan = Plan::of(settings)?;
+        let access = Access::load(&plan, key_files).await?;
+        let tls = access.tls_options();
+        // Endpoints of the SDK's own balancing tell no reason, and take no certificate that is asked for at each handshake.
+        let balancing = tls.is_none().then(DnsLoadBalancingOptions::default);
+        let options = ConnectionOptions::new(plan.target)
+            .identity(identity)
+            .connect_timeout(CALL_DEADLINE)
+            .maybe_tls_options(tls)
+            .maybe_api_key(access.api_key())
+            .dns_load_balancing(balancing)
+            .build();
         let connection = tokio::time::timeout(CALL_DEADLINE, Connection::connect(options))
             .await
-            .map_err(|_| unavailable("deadline"))?
-            .map_err(|_| unavailable("connection"))?;
-        Ok(Self { connection, namespace: settings.temporal_namespace.clone() })
+            .map_err(|_| Error::Unavailable { attempted: "connect", code: "deadline".to_owned() })?
+            .map_err(|error| access.refusal(&error))?;
+        let keyed = connection.clone();
+        access.follow_api_key(move |key| keyed.set_api_key(Some(key)));
+        Ok(Self { connection, namespace: settings.temporal_namespace.clone(), _access: Arc::new(access) })
     }
 
     /// Connects, waiting for Temporal as long as it takes; `on_wait` is told each failure and the pause after it.
     ///
     /// # Errors
-    /// Only what waiting does not mend (`Address`).
+    /// Only what waiting does not mend (`Address`, `Setting`). Files and rights may change meanwhile, and are looked at again.
     ///
     /// # Cancellation
     /// May be dropped at any await.
     pub async fn connect_patiently(
         settings: &TemporalSettings,
         identity: &str,
+        key_files: &KeyFiles,
         mut on_wait: impl FnMut(&Error, Duration) + Send,
     ) -> Result<Self, Error> {
         let (mut pause, longest) = CONNECT_BACKOFF;
         loop {
-            match Self::connect(settings, identity).await {
-                Err(error @ Error::Unavailable { .. }) => on_wait(&error, pause),
+            match Self::connect(settings, identity, key_files).await {
+                Err(error) if !matches!(error, Error::Address | Error::Setting { .. }) => on_wait(&error, pause),
                 done => return done,
             }
             tokio::time::sleep(pause).await;
@@ -256,22 +287,9 @@ pub(super) fn request_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
-fn target(address: &str) -> Result<Url, Error> {
-    let text = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let url = Url::parse(&text).map_err(|_| Error::Address)?;
-    if url.host_str().is_some_and(|host| !host.is_empty()) { Ok(url) } else { Err(Error::Address) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_host_and_port_or_a_url() {
-        assert_eq!(target("temporal:7233").map(String::from), Ok("http://temporal:7233/".to_owned()));
-        assert_eq!(target("https://eu.example:443").map(String::from), Ok("https://eu.example/".to_owned()));
-        assert_eq!(target(""), Err(Error::Address));
-    }
 
     #[test]
     fn every_closed_state_is_told_apart_from_running() {

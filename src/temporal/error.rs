@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use temporalio_client::tonic::{Code, Status};
 
-use crate::error_class::Class;
+use crate::{error_class::Class, key_files};
 
 /// Back-off after `ResourceExhausted`, which carries no time of its own: the server's limits count per second, but every
 /// object of the fleet meets them at once.
@@ -16,6 +16,17 @@ pub enum Error {
     /// The configured address is neither `host:port` nor a URL.
     #[error("Temporal address must be host:port or a URL")]
     Address,
+    /// Settings that contradict each other.
+    #[error("{flag} {problem}")]
+    Setting {
+        /// The flag to look at.
+        flag: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Certificates or an API key that cannot be used (yet).
+    #[error("{0}")]
+    KeyFiles(key_files::Error),
     /// Refused or lost connection, deadline, server busy starting.
     #[error("Temporal unavailable while it had to {attempted} ({code})")]
     Unavailable {
@@ -93,7 +104,8 @@ impl Error {
             Self::RateLimited { .. } => Class::RateLimited(RATE_LIMIT_PAUSE),
             Self::Denied { .. } => Class::Unauthorised,
             Self::NotFound { .. } | Self::Conflict { .. } | Self::AnotherInstallation { .. } => Class::Conflict,
-            Self::Address | Self::Refused { .. } => Class::Invalid,
+            Self::KeyFiles(error) => error.class(),
+            Self::Address | Self::Setting { .. } | Self::Refused { .. } => Class::Invalid,
             Self::Unreadable { .. } => Class::Bug,
         }
     }

@@ -66,6 +66,7 @@ fn marker(installation_id: &str) -> WantedSchedule {
         id: MARKER_SCHEDULE.to_owned(),
         owner: ScheduleOwner {
             installation_id: installation_id.to_owned(),
+            cluster_id: String::new(),
             kind: "Installation".to_owned(),
             namespace: String::new(),
             name: MARKER_SCHEDULE.to_owned(),

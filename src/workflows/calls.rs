@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
 use temporalio_common::{
-    ActivityDefinition,
+    ActivityDefinition, Priority,
     data_converters::{RawValue, TemporalDeserializable},
     error::ApplicationFailure,
 };
@@ -14,9 +14,12 @@ use temporalio_workflow::{
 };
 
 use super::fault::Fault;
-use crate::contract::{
-    activities::{ACTIVITY_TIMEOUT, HEARTBEAT_TIMEOUT, MAXIMUM_ATTEMPTS, SCHEDULER_ACTIVITY_TIMEOUT},
-    failures,
+use crate::{
+    contract::{
+        activities::{ACTIVITY_TIMEOUT, HEARTBEAT_TIMEOUT, MAXIMUM_ATTEMPTS, SCHEDULER_ACTIVITY_TIMEOUT},
+        failures,
+    },
+    ids::TenantId,
 };
 
 /// A non-retryable failure of the execution, typed for whoever reads it.
@@ -41,16 +44,25 @@ pub(super) fn with_json(mut input: RawValue, value: &impl Serialize) -> RawValue
 }
 
 /// Options of the four activities of a sync (seed's table).
-pub(super) fn sync_activity() -> ActivityOptions {
+pub(super) fn sync_activity(tenant: &TenantId) -> ActivityOptions {
     ActivityOptions::with_start_to_close_timeout(ACTIVITY_TIMEOUT)
         .heartbeat_timeout(HEARTBEAT_TIMEOUT)
         .retry_policy(attempts())
+        .priority(share_of(tenant))
         .build()
 }
 
 /// Options of the scheduler's activity (seed: lighter).
-pub(super) fn scheduler_activity() -> ActivityOptions {
-    ActivityOptions::with_start_to_close_timeout(SCHEDULER_ACTIVITY_TIMEOUT).retry_policy(attempts()).build()
+pub(super) fn scheduler_activity(tenant: &TenantId) -> ActivityOptions {
+    ActivityOptions::with_start_to_close_timeout(SCHEDULER_ACTIVITY_TIMEOUT)
+        .retry_policy(attempts())
+        .priority(share_of(tenant))
+        .build()
+}
+
+/// Servers with fairness turned on serve the tenants of one queue in turn; others ignore it (R42).
+fn share_of(tenant: &TenantId) -> Priority {
+    Priority::builder().fairness_key(tenant.as_str()).build()
 }
 
 fn attempts() -> RetryPolicy {
@@ -72,12 +84,15 @@ where
 }
 
 /// Calls an activity even while the workflow is being cancelled, and leaves its result: for closing words only.
-pub(super) async fn call_detached<W, A>(ctx: &WorkflowContext<W>, activity: A, input: A::Input)
-where
+pub(super) async fn call_detached<W, A>(
+    ctx: &WorkflowContext<W>,
+    activity: A,
+    input: A::Input,
+    mut options: ActivityOptions,
+) where
     A: ActivityDefinition,
     A::Output: TemporalDeserializable,
 {
-    let mut options = sync_activity();
     options.cancellation_token = Some(WorkflowCancellationToken::new());
     if let Err(error) = ctx.execute_activity(activity, input, options).await
         && !ctx.is_replaying()
@@ -107,7 +122,7 @@ pub(super) async fn pause<W>(ctx: &WorkflowContext<W>, duration: Duration) -> Re
 }
 
 /// Pauses between tries while a dependency is away: 30 s, doubling to 5 min, for at most 24 h without progress
-/// (docs/facts.md, Waiting).
+/// (docs/facts.md, Waiting). A sync ends before, at its budget.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
     tries: u32,
@@ -118,16 +133,6 @@ impl Patience {
     const FIRST: Duration = Duration::from_secs(30);
     const LONGEST: Duration = Duration::from_secs(5 * 60);
     const TOTAL: Duration = Duration::from_secs(24 * 3600);
-
-    /// Patience of which a former execution of the run used up so much.
-    pub(super) fn after(waited: Duration) -> Self {
-        Self { tries: if waited.is_zero() { 0 } else { u32::MAX }, waited }
-    }
-
-    /// How much is used up.
-    pub(super) fn waited(&self) -> Duration {
-        self.waited
-    }
 
     /// The next pause, `None` when patience is used up.
     pub(super) fn next(&mut self) -> Option<Duration> {
@@ -156,17 +161,5 @@ mod tests {
         assert!((270..300).contains(&rest), "about 24 h of five-minute pauses, not {rest}");
         patience.reset();
         assert_eq!(patience.next(), Some(Duration::from_secs(30)));
-    }
-
-    #[test]
-    fn patience_goes_on_in_the_next_execution_where_it_stood() {
-        let mut fresh = Patience::after(Duration::ZERO);
-        assert_eq!(fresh.next(), Some(Duration::from_secs(30)));
-        let mut former = Patience::default();
-        let tries = std::iter::from_fn(|| former.next()).take(200).count();
-        let mut next = Patience::after(former.waited());
-        assert_eq!(next.next(), Some(Duration::from_secs(300)));
-        let rest = 1 + std::iter::from_fn(|| next.next()).count();
-        assert!((270..300).contains(&(tries + rest)), "a day in both, not {}", tries + rest);
     }
 }

@@ -22,8 +22,9 @@ impl CheckConnection {
     #[run(name = CHECK_CONNECTION_WORKFLOW)]
     pub async fn run(ctx: &mut WorkflowContext<Self>, input: RawValue) -> WorkflowResult<CheckConnectionResult> {
         let CheckConnectionInput { tenant_id, connector_id } = parse_input(&input)?;
+        let options = sync_activity(&tenant_id);
         let input = AuthenticateInput { tenant_id, connector_id, full_sync: None };
-        let status = match call(ctx, Authenticate, input, sync_activity()).await {
+        let status = match call(ctx, Authenticate, input, options).await {
             Ok(AuthenticateResult::Checked { status }) => status,
             Ok(_) => ConnectionStatus::Pending,
             Err(fault) => return Err(fault.termination()),

@@ -2,8 +2,9 @@
 //! whatever interrupts a session (quota, outage) parks the run on a durable timer, and a new session goes on from the
 //! store: the only place that knows where the connector stands.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
+use jiff::Timestamp;
 use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{
@@ -11,18 +12,19 @@ use temporalio_workflow::{
 };
 
 use super::{
+    batches::{fetch_ahead, reference, write},
     calls::{self, Patience, call, parse_input, sync_activity},
     fault::Fault,
 };
 use crate::contract::{
     CONNECTOR_SYNC_WORKFLOW, GET_SYNC_PROGRESS,
     activities::{
-        Authenticate, AuthenticateInput, AuthenticateResult, Lease, Parked, Staged, StagedRef, StateUpdate, SyncBatch,
-        SyncBatchInput, SyncBatchResult, UpdateSyncState, UpdateSyncStateInput, UpdateSyncStateResult, WriteRecords,
-        WriteRecordsInput,
+        Authenticate, AuthenticateInput, AuthenticateResult, Effort, Lease, Parked, Staged, StagedRef, StateUpdate,
+        SyncBatchResult, UpdateSyncState, UpdateSyncStateInput, UpdateSyncStateResult, WriteRecordsResult,
     },
     workflows::{
-        ConnectorSyncInput, ConnectorSyncResult, ContinuedSyncInput, Phase, SyncOutcome, SyncProgress, SyncStats,
+        ConnectorSyncInput, ConnectorSyncResult, ContinuedSyncInput, Phase, RUN_BUDGET, SyncOutcome, SyncProgress,
+        SyncStats,
     },
 };
 
@@ -47,10 +49,11 @@ impl ConnectorSync {
     /// Runs sessions until one ends the run.
     #[run(name = CONNECTOR_SYNC_WORKFLOW)]
     pub async fn run(ctx: &mut WorkflowContext<Self>, input: RawValue) -> WorkflowResult<ConnectorSyncResult> {
-        let ContinuedSyncInput { input: parsed, waited_seconds } = parse_input(&input)?;
-        let mut patience = Patience::after(Duration::from_secs(waited_seconds));
+        let ContinuedSyncInput { input: parsed, started_at, effort } = parse_input(&input)?;
+        let started_at = started_at.unwrap_or_else(|| calls::now(ctx));
+        let (mut patience, mut past) = (Patience::default(), Past { effort, ..Past::default() });
         loop {
-            let mut session = Session::new(ctx.clone(), parsed.clone());
+            let mut session = Session::new(ctx.clone(), parsed.clone(), started_at, past);
             let pause = match session.run().await {
                 Ok(End::Result(result)) => return Ok(*result),
                 Ok(End::Parked(parked)) => session.park(parked).await,
@@ -60,12 +63,14 @@ impl ConnectorSync {
             if session.progressed {
                 patience.reset();
             }
+            past = session.past;
             pause.map_err(|fault| {
                 ctx.state_mut(|workflow| workflow.progress.phase = Phase::Failed);
                 fault.termination()
             })?;
             if ctx.continue_as_new_suggested() || ctx.history_length() > MAX_HISTORY_EVENTS {
-                let next = ContinuedSyncInput { input: parsed.clone(), waited_seconds: patience.waited().as_secs() };
+                let (started_at, effort) = (Some(started_at), past.effort);
+                let next = ContinuedSyncInput { input: parsed.clone(), started_at, effort };
                 ctx.continue_as_new(calls::with_json(input.clone(), &next), ContinueAsNewOptions::default())?;
             }
         }
@@ -88,11 +93,24 @@ enum End {
     HistoryFull,
 }
 
-/// What one session knows: its lease and the batches between fetch and write. Nothing of it outlives the lease (R46).
+/// What a session takes over from the one before it.
+#[derive(Default)]
+struct Past {
+    /// The lease, which a parked run keeps (R46); for words about the run only: whoever works takes it anew.
+    lease: Option<Lease>,
+    /// The source had asked to wait.
+    parked: bool,
+    /// What the run's activities took so far.
+    effort: Effort,
+}
+
+/// What one session knows: its lease and the batches between fetch and write. No batch of it outlives the lease (R46).
 struct Session {
     ctx: WorkflowContext<ConnectorSync>,
     input: ConnectorSyncInput,
-    lease: Option<Lease>,
+    /// When the run's budget is used up.
+    ends_at: Timestamp,
+    past: Past,
     /// Staged, not yet applied.
     staged: VecDeque<Staged>,
     /// Position of the next batch to fetch.
@@ -111,11 +129,12 @@ struct Session {
 }
 
 impl Session {
-    fn new(ctx: WorkflowContext<ConnectorSync>, input: ConnectorSyncInput) -> Self {
+    fn new(ctx: WorkflowContext<ConnectorSync>, input: ConnectorSyncInput, started_at: Timestamp, past: Past) -> Self {
         Self {
             ctx,
             input,
-            lease: None,
+            ends_at: started_at.checked_add(RUN_BUDGET).unwrap_or(Timestamp::MAX),
+            past,
             staged: VecDeque::new(),
             next_seq: 0,
             after: None,
@@ -129,16 +148,26 @@ impl Session {
 
     async fn run(&mut self) -> Result<End, Fault> {
         self.show(Phase::Authenticating);
+        if std::mem::take(&mut self.past.parked)
+            && self.is_over()
+            && let Some(lease) = self.past.lease.clone()
+        {
+            return self.finish(&lease, true).await;
+        }
         let lease = match self.authenticate().await? {
             Ok(lease) => lease,
             Err(end) => return Ok(end),
         };
-        self.lease = Some(lease.clone());
+        self.past.lease = Some(lease.clone());
         loop {
             self.round(&lease).await?;
             let drained = self.staged.is_empty() || self.only_position_left();
             if self.fetched_all && drained {
-                return self.finish(&lease).await;
+                return self.finish(&lease, false).await;
+            }
+            // At least one round a session: each run brings the load forward.
+            if drained && self.is_over() {
+                return self.finish(&lease, true).await;
             }
             if let Some(parked) = self.parked.take_if(|_| drained) {
                 return Ok(End::Parked(parked));
@@ -156,8 +185,15 @@ impl Session {
             connector_id: self.input.connector_id.clone(),
             full_sync: Some(self.input.full_sync),
         };
-        match call(&self.ctx, Authenticate, input, sync_activity()).await? {
-            AuthenticateResult::Ready { lease, next_seq, stats } => {
+        let authenticated = call(&self.ctx, Authenticate, input, sync_activity(&self.input.tenant_id)).await;
+        if let Err(fault) = &authenticated {
+            self.past.effort.add(fault.attempts());
+            // An attempt whose answer was lost may have taken the lease anew.
+            self.past.lease.take_if(|_| matches!(fault, Fault::Outage(_)));
+        }
+        match authenticated? {
+            AuthenticateResult::Ready { lease, next_seq, stats, attempt } => {
+                self.past.effort.add(attempt);
                 self.next_seq = next_seq;
                 self.count(stats);
                 Ok(Ok(lease))
@@ -175,7 +211,8 @@ impl Session {
     /// One round: fetch the next batches while those of the round before are written as one commit (R39).
     async fn round(&mut self, lease: &Lease) -> Result<(), Fault> {
         let commit = self.next_commit();
-        let stop_fetching = self.fetched_all || self.barrier || self.parked.is_some() || self.history_is_full();
+        let full = self.history_is_full() || (self.is_over() && !commit.is_empty());
+        let stop_fetching = self.fetched_all || self.barrier || self.parked.is_some() || full;
         let ahead = match (stop_fetching, commit.is_empty()) {
             (true, _) => 0,
             (false, true) => 1,
@@ -188,6 +225,8 @@ impl Session {
         let write = write(&self.ctx, lease, &commit);
         let ((fetched, fetch_fault), written) = join!(fetch, write);
         self.take_fetched(fetched);
+        let faults = fetch_fault.iter().chain(written.as_ref().err());
+        faults.for_each(|fault| self.past.effort.add(fault.attempts()));
         self.take_written(lease, commit, written).await?;
         match fetch_fault {
             // What was staged before the fault is applied first; the fault comes again if it lasts.
@@ -200,6 +239,7 @@ impl Session {
         for result in fetched {
             match result {
                 SyncBatchResult::Staged(staged) => {
+                    self.past.effort.add(staged.attempt);
                     self.next_seq = staged.seq + 1;
                     self.after = Some(staged.staged_id.clone());
                     self.fetched_all = staged.last;
@@ -209,7 +249,10 @@ impl Session {
                     self.ctx.state_mut(|workflow| workflow.progress.entity_type = entity_type);
                     self.staged.push_back(staged);
                 }
-                SyncBatchResult::Parked(parked) => self.parked = Some(parked),
+                SyncBatchResult::Parked(parked) => {
+                    self.past.effort.add(1);
+                    self.parked = Some(parked);
+                }
             }
         }
     }
@@ -218,11 +261,12 @@ impl Session {
         &mut self,
         lease: &Lease,
         commit: Vec<StagedRef>,
-        written: Result<Option<SyncStats>, Fault>,
+        written: Result<Option<WriteRecordsResult>, Fault>,
     ) -> Result<(), Fault> {
         match written {
-            Ok(Some(stats)) => {
-                self.count(stats);
+            Ok(Some(written)) => {
+                self.past.effort.add(written.attempt);
+                self.count(written.stats);
                 self.staged.drain(..commit.len());
             }
             Ok(None) => return Ok(()),
@@ -260,14 +304,26 @@ impl Session {
         self.ctx.history_length() > MAX_HISTORY_EVENTS
     }
 
-    async fn finish(&mut self, lease: &Lease) -> Result<End, Fault> {
+    /// Ends the run: all is read, or there is `more` to do than its budget allows.
+    async fn finish(&mut self, lease: &Lease, more: bool) -> Result<End, Fault> {
         self.show(Phase::Finalizing);
         let last = self.staged.pop_front().as_ref().map(reference);
-        let done = self.update(lease, StateUpdate::Finish { last }).await?;
+        let effort = self.past.effort;
+        let (update, outcome) = if more {
+            (StateUpdate::More { effort }, SyncOutcome::More)
+        } else {
+            (StateUpdate::Finish { last, effort }, SyncOutcome::Complete)
+        };
+        let done = self.update(lease, update).await?;
         self.count(done.stats);
         self.ctx.state_mut(|workflow| workflow.progress.entity_type.clear());
         self.show(Phase::Complete);
-        Ok(End::Result(Box::new(self.result(SyncOutcome::Complete, done))))
+        Ok(End::Result(Box::new(self.result(outcome, done))))
+    }
+
+    /// Whether the run's budget is used up.
+    fn is_over(&self) -> bool {
+        calls::now(&self.ctx) >= self.ends_at
     }
 
     fn result(&self, outcome: SyncOutcome, done: UpdateSyncStateResult) -> ConnectorSyncResult {
@@ -282,38 +338,49 @@ impl Session {
         }
     }
 
-    /// Says in the run row why the run waits, and waits.
+    /// Waits as the source asks; a run that has something to hand over not beyond its budget (R21).
     async fn park(&mut self, parked: Parked) -> Result<(), Fault> {
-        if let Some(lease) = self.lease.take() {
-            // Best effort: status only. While the store is away it cannot be said there.
-            if let Err(Fault::Cancelled) = self.update(&lease, StateUpdate::Park(parked.clone())).await {
+        self.past.parked = true;
+        let until = if self.past.lease.is_some() { parked.until.min(self.ends_at) } else { parked.until };
+        self.wait(parked, until).await
+    }
+
+    /// Says in the run row why the run waits, and waits.
+    async fn wait(&mut self, parked: Parked, until: Timestamp) -> Result<(), Fault> {
+        if let Some(lease) = &self.past.lease {
+            // Best effort: status, and the tenant's share (R46). While the store is away it cannot be said there.
+            if let Err(Fault::Cancelled) = self.update(lease, StateUpdate::Park(parked)).await {
                 return Err(Fault::Cancelled);
             }
         }
-        calls::wait_until(&self.ctx, parked.until).await
+        calls::wait_until(&self.ctx, until).await
     }
 
-    /// An outage parks the run while patience lasts; anything else ends it, with its run row closed if that can be done.
+    /// An outage parks the run until its budget ends (R2); anything else ends it, with its run row closed if that can be done.
     async fn fail(&mut self, fault: Fault, patience: &mut Patience) -> Result<(), Fault> {
         if self.progressed {
             patience.reset();
         }
         if let Fault::Outage(reason) = &fault
+            && !self.is_over()
             && let Some(pause) = patience.next()
         {
             let until = calls::now(&self.ctx) + pause;
-            return self.park(Parked { until, reason: reason.clone() }).await;
+            return self.wait(Parked { until, reason: reason.clone() }, until).await;
         }
         self.show(Phase::Failed);
-        if let Some(lease) = self.lease.take() {
-            let input = UpdateSyncStateInput { lease, update: StateUpdate::Fail { error: fault.text() } };
-            calls::call_detached(&self.ctx, UpdateSyncState, input).await;
+        if let Some(lease) = self.past.lease.take() {
+            let update = StateUpdate::Fail { error: fault.text(), effort: self.past.effort };
+            let (input, options) = (UpdateSyncStateInput { lease, update }, sync_activity(&self.input.tenant_id));
+            calls::call_detached(&self.ctx, UpdateSyncState, input, options).await;
         }
         Err(fault)
     }
 
     async fn update(&self, lease: &Lease, update: StateUpdate) -> Result<UpdateSyncStateResult, Fault> {
-        call(&self.ctx, UpdateSyncState, UpdateSyncStateInput { lease: lease.clone(), update }, sync_activity()).await
+        let (input, options) =
+            (UpdateSyncStateInput { lease: lease.clone(), update }, sync_activity(&self.input.tenant_id));
+        call(&self.ctx, UpdateSyncState, input, options).await
     }
 
     fn count(&mut self, stats: SyncStats) {
@@ -327,53 +394,4 @@ impl Session {
     fn show(&self, phase: Phase) {
         self.ctx.state_mut(|workflow| workflow.progress.phase = phase);
     }
-}
-
-fn reference(staged: &Staged) -> StagedRef {
-    StagedRef { staged_id: staged.staged_id.clone(), seq: staged.seq }
-}
-
-/// Fetches up to `count` batches one after the other, each starting where the one before ends.
-async fn fetch_ahead(
-    ctx: &WorkflowContext<ConnectorSync>,
-    lease: &Lease,
-    mut seq: i64,
-    mut after: Option<String>,
-    count: usize,
-) -> (Vec<SyncBatchResult>, Option<Fault>) {
-    let mut fetched = Vec::new();
-    while fetched.len() < count {
-        let input = SyncBatchInput { lease: lease.clone(), seq, after: after.take() };
-        match call(ctx, SyncBatch, input, sync_activity()).await {
-            Ok(SyncBatchResult::Staged(staged)) => {
-                seq = staged.seq + 1;
-                after = Some(staged.staged_id.clone());
-                let go_on = !staged.last && !staged.barrier && staged.parked.is_none();
-                fetched.push(SyncBatchResult::Staged(staged));
-                if !go_on {
-                    break;
-                }
-            }
-            Ok(parked @ SyncBatchResult::Parked(_)) => {
-                fetched.push(parked);
-                break;
-            }
-            Err(fault) => return (fetched, Some(fault)),
-        }
-    }
-    (fetched, None)
-}
-
-/// Writes one commit; `None` when there is nothing to write.
-async fn write(
-    ctx: &WorkflowContext<ConnectorSync>,
-    lease: &Lease,
-    commit: &[StagedRef],
-) -> Result<Option<SyncStats>, Fault> {
-    if commit.is_empty() {
-        return Ok(None);
-    }
-    let input = WriteRecordsInput { lease: lease.clone(), batches: commit.to_vec() };
-    let written = call(ctx, WriteRecords, input, sync_activity()).await?;
-    Ok(Some(written.stats))
 }

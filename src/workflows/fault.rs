@@ -3,7 +3,10 @@
 use temporalio_common::error::IncomingError;
 use temporalio_workflow::{ActivityExecutionError, WorkflowTermination};
 
-use crate::contract::{activities::RejectedBatch, failures};
+use crate::contract::{
+    activities::{MAXIMUM_ATTEMPTS, RejectedBatch},
+    failures,
+};
 
 /// Why an activity did not give its result.
 #[derive(Debug)]
@@ -47,6 +50,14 @@ impl From<ActivityExecutionError> for Fault {
 }
 
 impl Fault {
+    /// How many attempts the activity had. (Of one that ended for good before its third nobody tells: one.)
+    pub(super) fn attempts(&self) -> u32 {
+        match self {
+            Self::Outage(_) | Self::Rejected(_) => MAXIMUM_ATTEMPTS,
+            Self::Cancelled | Self::Terminal { .. } => 1,
+        }
+    }
+
     /// The text for run row and result.
     pub(super) fn text(&self) -> String {
         match self {

@@ -2,6 +2,7 @@
 //! Their code is kept trivial because the SDK runs every workflow of a process on one thread.
 #![expect(missing_docs, reason = "the SDK's macros generate undocumented constants beside the documented methods")]
 
+mod batches;
 mod calls;
 mod check_connection;
 mod connector_sync;

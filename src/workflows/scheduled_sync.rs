@@ -66,8 +66,8 @@ impl ScheduledSync {
 async fn list(ctx: &WorkflowContext<ScheduledSync>, input: &ScheduledSyncInput) -> Result<ListConnectedResult, Fault> {
     let mut patience = Patience::default();
     loop {
-        let input = ListConnectedInput { tenant_id: input.tenant_id.clone() };
-        match call(ctx, ListConnectedConnectors, input, scheduler_activity()).await {
+        let listed = ListConnectedInput { tenant_id: input.tenant_id.clone() };
+        match call(ctx, ListConnectedConnectors, listed, scheduler_activity(&input.tenant_id)).await {
             Err(fault @ Fault::Outage(_)) => match patience.next() {
                 Some(pause) => calls::pause(ctx, pause).await?,
                 None => return Err(fault),
@@ -83,7 +83,7 @@ fn tick_time(ctx: &WorkflowContext<ScheduledSync>) -> Timestamp {
     scheduled.and_then(|at| Timestamp::from_second(at.seconds()).ok()).unwrap_or_else(|| calls::now(ctx))
 }
 
-/// Runs one child to its end and counts it; it counts as still running until then.
+/// Runs one child to its end and counts it; it counts as still running until then, and if another goes on for it.
 async fn child(
     ctx: WorkflowContext<ScheduledSync>,
     tick: &ScheduledSyncInput,
@@ -106,8 +106,11 @@ async fn child(
         Err(_) => None,
     };
     let mut result = result.borrow_mut();
-    result.still_running -= 1;
+    if outcome != Some(SyncOutcome::More) {
+        result.still_running -= 1;
+    }
     match outcome {
+        Some(SyncOutcome::More) => {}
         Some(SyncOutcome::Complete) => result.successes += 1,
         Some(SyncOutcome::Skipped) => result.skipped += 1,
         None => result.failures += 1,

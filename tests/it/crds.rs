@@ -18,7 +18,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::support;
+use crate::support::{self, kstatus};
 
 mod tables;
 
@@ -277,6 +277,8 @@ async fn defaults_are_filled_in_and_a_fresh_status_says_that_nobody_has_looked()
     });
     assert_eq!(schedule.data["spec"], expected);
     assert_eq!(schedule.data["status"]["observedGeneration"], json!(-1));
+    let outcome = |object: &DynamicObject| kstatus::outcome(&serde_json::to_value(object).expect("JSON"));
+    assert_eq!(outcome(&schedule), kstatus::Outcome::InProgress, "not Current before anybody has looked");
 
     let connector =
         tried(&api(&client, "default", "Connector"), &object("Connector", &json!({}))).await.expect("admitted");
@@ -286,6 +288,7 @@ async fn defaults_are_filled_in_and_a_fresh_status_says_that_nobody_has_looked()
     });
     assert_eq!(connector.data["spec"], expected);
     assert_eq!(connector.data["status"]["observedGeneration"], json!(-1));
+    assert_eq!(outcome(&connector), kstatus::Outcome::InProgress);
 }
 
 #[test]
@@ -313,14 +316,10 @@ async fn the_tenant_of_an_object_cannot_be_changed() {
     }
 }
 
-#[tokio::test]
-#[ignore = "needs kube-apiserver"]
-async fn every_sample_applies_and_a_second_apply_changes_nothing() {
-    let client = client().await;
-    install_definitions(&client).await;
-    let namespace = namespace(&client, "samples").await;
+/// The objects of `deploy/samples`, each with the API that takes it into a namespace.
+pub(crate) async fn samples(client: &Client, namespace: &str) -> Vec<(Api<DynamicObject>, DynamicObject)> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/samples");
-    let mut samples = 0;
+    let mut samples = Vec::new();
     for entry in fs::read_dir(directory).expect("samples") {
         let path = entry.expect("an entry").path();
         if path.ends_with("kustomization.yaml") {
@@ -329,20 +328,30 @@ async fn every_sample_applies_and_a_second_apply_changes_nothing() {
         let text = fs::read_to_string(&path).expect("readable");
         let sample: DynamicObject = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
         let kind = kube::core::GroupVersionKind::try_from(sample.types.as_ref().expect("types")).expect("a kind");
-        let (resource, _) = discovery::pinned_kind(&client, &kind).await.expect("a kind the server knows");
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &resource);
+        let (resource, _) = discovery::pinned_kind(client, &kind).await.expect("a kind the server knows");
+        samples.push((Api::namespaced_with(client.clone(), namespace, &resource), sample));
+    }
+    assert!(samples.len() >= 5, "{}", samples.len());
+    samples
+}
+
+#[tokio::test]
+#[ignore = "needs kube-apiserver"]
+async fn every_sample_applies_and_a_second_apply_changes_nothing() {
+    let client = client().await;
+    install_definitions(&client).await;
+    let namespace = namespace(&client, "samples").await;
+    for (api, sample) in samples(&client, &namespace).await {
         // The first apply stores the object without the default of its status, the second with it; from then on nothing is written.
         let mut applied = Vec::new();
         for _ in 0..3 {
             let object = api.patch(&sample.name_any(), &strict(), &Patch::Apply(&sample)).await;
-            applied.push(object.unwrap_or_else(|error| panic!("{path:?}: {error}")));
+            applied.push(object.unwrap_or_else(|error| panic!("{}: {error}", sample.name_any())));
         }
-        assert_eq!(applied[0].metadata.generation, applied[1].metadata.generation, "{path:?}");
-        assert_eq!(applied[0].data, applied[1].data, "{path:?}");
-        assert_eq!(applied[1], applied[2], "{path:?}");
-        samples += 1;
+        assert_eq!(applied[0].metadata.generation, applied[1].metadata.generation, "{}", sample.name_any());
+        assert_eq!(applied[0].data, applied[1].data, "{}", sample.name_any());
+        assert_eq!(applied[1], applied[2], "{}", sample.name_any());
     }
-    assert!(samples >= 5, "{samples}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const BASE: &[&str] = &["clock", "error_class", "health", "ids", "metrics", "settings", "telemetry"];
+const BASE: &[&str] = &["clock", "error_class", "health", "ids", "key_files", "metrics", "settings", "telemetry", "tls"];
 
 /// Module → what it may use beside itself; `base` stands for all of `BASE`.
 fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {

@@ -172,7 +172,7 @@ conformance! {
         a_refresh_is_single_flight_and_its_token_is_kept
         of_many_that_want_to_refresh_exactly_one_may
         a_dead_holders_lock_is_void_after_a_minute
-        an_equal_digest_keeps_the_overlay_and_another_drops_it
+        an_equal_digest_keeps_the_overlay_under_any_key_and_another_drops_it
     }
     leases {
         a_take_over_closes_the_former_run_and_drops_what_it_staged
@@ -227,6 +227,13 @@ conformance! {
     }
     statuses {
         only_connectors_changed_since_are_returned
+        failures_in_a_row_and_of_a_day_and_what_runs_took_are_added_up
+    }
+    shares {
+        places_go_round_in_the_order_of_asking_and_there_are_never_more
+        a_parked_run_leaves_its_place_and_comes_back_to_the_front_of_the_line
+        a_connector_stands_once_and_the_silent_are_passed_over_but_not_forgotten
+        a_dead_run_is_closed_by_its_lease_and_no_other_is
     }
     letters {
         a_dead_letter_is_resolved_when_its_record_lands_later
@@ -254,6 +261,7 @@ conformance! {
     wishes {
         wishes_present_at_first_sight_are_recorded_without_effect
         a_resync_is_done_once_by_its_reread_or_by_a_full_load_that_began_after_it
+        a_tenants_token_is_recorded_once_and_by_one_life_of_its_object
         a_confirmed_sweep_allows_what_was_refused_until_it_is_done
         a_confirmation_outlives_a_load_in_which_its_stream_failed
         a_confirmation_while_a_load_is_at_work_is_not_lost_with_that_loads_end

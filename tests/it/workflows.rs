@@ -1,11 +1,13 @@
 //! The workflows on a real Temporal server, by worker processes of the real binary, against the simulated HubSpot:
 //! contract, results, parking, dead letters, killed workers, outages, and what must never enter a history.
 
+mod budgets;
 mod completeness;
 mod effects;
 mod people;
 mod replays;
 mod restores;
+mod shares;
 
 use std::time::Duration;
 
@@ -324,27 +326,6 @@ async fn a_throttled_source_parks_the_run_and_burns_no_attempt() {
     assert_eq!((&done["outcome"], &done["stats"]["errorsCount"]), (&json!("complete"), &json!(0)));
     let (history, _) = stack.history("throttled").await;
     assert!(history.contains("RateLimited") || history.contains("asked to wait"), "the history says why it waited");
-    assert_clean(&stack, &crm, "acme", "hubspot").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs temporal"]
-async fn a_run_that_waited_a_day_for_what_is_away_fails_and_the_next_one_goes_on() {
-    let (stack, crm) = (Stack::on_sqlite().await, crm(300).await);
-    let _worker = stack.worker();
-    acme(&stack, &crm).await;
-    // The first stream: nothing is done that would count as progress.
-    crm.state().add_fault(Fault::always("owners", Effect::Status { status: 503 }));
-    // What an execution that has waited for a day, all but a minute, passes on to the next.
-    let waited = 24 * 3_600 - 60;
-    let input = json!({"tenantId": "acme", "connectorId": "hubspot", "fullSync": true, "waitedSeconds": waited});
-    stack.start("connectorSyncWorkflow", "waited", input).await;
-    let Ended::Failed { type_name, .. } = stack.end("waited").await else { panic!("it waits on") };
-    assert_eq!(type_name, "Unavailable");
-    let run = status(&stack).await.last_run.expect("a run");
-    assert_eq!(run.outcome, Some(gtm_sync::store::RunOutcome::Failed));
-    crm.state().clear_faults();
-    assert_eq!(stack.sync("next", "acme", "hubspot", false).await.completed()["outcome"], "complete");
     assert_clean(&stack, &crm, "acme", "hubspot").await;
 }
 

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use gtm_sync::{
     contract::{
-        activities::{Lease, Parked, StagedRef},
+        activities::{Effort, Lease, Parked, StagedRef},
         workflows::FailedRecord,
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
@@ -33,7 +33,7 @@ pub enum Kind {
     Reads,
     /// An effect.
     Writes,
-    /// Called only where workers were lost; `tests/it/faults/poison.rs` loses them.
+    /// Called only where workers or runs were lost; `tests/it/faults/poison.rs` and `tests/it/workflows/shares.rs` lose them.
     AfterLosses,
     /// No activity calls it.
     Operators,
@@ -237,6 +237,18 @@ impl OfLife for &LeaseRequest {
     }
 }
 
+impl OfLife for &TurnRequest {
+    fn life(&self, _: &Interrupting) -> Option<String> {
+        Some(self.tenant_id.to_string())
+    }
+}
+
+impl OfLife for &DeadRun {
+    fn life(&self, _: &Interrupting) -> Option<String> {
+        Some(self.tenant_id.to_string())
+    }
+}
+
 impl OfLife for &RefreshLock {
     fn life(&self, _: &Interrupting) -> Option<String> {
         Some(self.tenant.to_string())
@@ -287,6 +299,7 @@ every_method! { STORE_METHODS of Store:
     Operators(Nobodys) put_tenant(tenant: &TenantProjection) -> ClaimOutcome;
     Operators(Nobodys) remove_tenant(tenant: &TenantId, owner: &Owner) -> ();
     Operators(Nobodys) tenant_claim(tenant: &TenantId) -> Option<Owner>;
+    Operators(Nobodys) record_tenant_tokens(tenant: &TenantId, uid: &str, tokens: &BTreeMap<TenantVerb, String>) -> BTreeMap<TenantVerb, Timestamp>;
     Operators(Nobodys) put_connector(connector: &ConnectorProjection) -> ConnectorAnswer;
     Operators(Nobodys) remove_connector(tenant: &TenantId, connector: &ConnectorId, uid: &str) -> ();
     Operators(Nobodys) projected_connectors(cluster_id: &str) -> Vec<ProjectedConnector>;
@@ -296,6 +309,8 @@ every_method! { STORE_METHODS of Store:
     Writes(tenant) set_connection(
         tenant: &TenantId, connector: &ConnectorId, credential_revision: i64, found: &ConnectionFound
     ) -> ();
+    Writes(request) ask_for_turn(request: &TurnRequest) -> Turn;
+    AfterLosses(dead) close_run(dead: &DeadRun) -> ();
     Reads(tenant) lease_holder(tenant: &TenantId, connector: &ConnectorId) -> Option<LeaseHolder>;
     Writes(request) take_lease(request: &LeaseRequest) -> LeaseGranted;
     Reads(lease) sync_state(lease: &Lease) -> SyncState;
@@ -303,7 +318,7 @@ every_method! { STORE_METHODS of Store:
     Reads(lease) staged_next(lease: &Lease, staged_id: &str) -> Option<Load>;
     Writes((lease, batches)) apply(lease: &Lease, batches: &[StagedRef]) -> Applied;
     Writes(lease) dead_letter(lease: &Lease, batch: &StagedRef, error: &str) -> Applied;
-    Writes(lease) finish_run(lease: &Lease, end: &RunEnd) -> RunSummary;
+    Writes(lease) finish_run(lease: &Lease, end: &RunEnd, effort: Effort) -> RunSummary;
     Reads(lease) losses(lease: &Lease, seq: i64) -> Losses;
     Writes(lease) note_losses(lease: &Lease, seq: i64, losses: &Losses) -> ();
     AfterLosses(lease) staged_records(lease: &Lease, batch: &StagedRef) -> Vec<RecordKey>;

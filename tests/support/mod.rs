@@ -7,8 +7,12 @@
     reason = "shared by several test binaries"
 )]
 
+pub mod api_server;
+pub mod authority;
 pub mod databases;
+pub mod frontend;
 pub mod interrupting;
+pub mod kstatus;
 pub mod proxy;
 pub mod random;
 pub mod resume_point;

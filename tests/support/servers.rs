@@ -8,17 +8,17 @@ use std::{
     time::Duration,
 };
 
-use gtm_sync::{settings::TemporalSettings, temporal::Temporal};
+use gtm_sync::{key_files::KeyFiles, settings::TemporalSettings, temporal::Temporal};
 
-use super::{eventually, fresh, service};
+use super::{authority::Authority, eventually, fresh, service};
 
-const START: Duration = Duration::from_secs(90);
+pub(super) const START: Duration = Duration::from_secs(90);
 
 /// A process that ends with its handle.
-struct Process(Child);
+pub(super) struct Process(Child);
 
 impl Process {
-    fn start(command: &mut Command, log: &Path) -> Self {
+    pub(super) fn start(command: &mut Command, log: &Path) -> Self {
         let log = std::fs::File::options().create(true).append(true).open(log).expect("log file");
         let error = log.try_clone().expect("log file");
         Self(command.stdin(Stdio::null()).stdout(log).stderr(error).spawn().expect("the server starts"))
@@ -66,7 +66,7 @@ fn is_alive(id: &str) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port()
 }
 
@@ -74,27 +74,60 @@ fn free_port() -> u16 {
 pub struct PostgresServer {
     /// Of the superuser's database `postgres`.
     pub url: String,
+    /// The same by the server's socket, whatever it demands of connections by network.
+    pub socket_url: String,
     port: u16,
+    by_tls: bool,
     directory: tempfile::TempDir,
     process: Option<Process>,
 }
 
 impl PostgresServer {
     pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().expect("temporary directory"), false).await
+    }
+
+    /// One that takes connections by network only with TLS, the password, and a certificate that names the role.
+    pub async fn demanding(servers: &Authority, clients: &Authority) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
+        write_certificates(directory.path(), servers, clients);
+        Self::start_in(directory, true).await
+    }
+
+    /// Other certificates from now on; who is connected stays so.
+    pub async fn replace_certificates(&self, servers: &Authority, clients: &Authority) {
+        write_certificates(self.directory.path(), servers, clients);
+        own(self.directory.path());
+        self.execute("SELECT pg_reload_conf()").await;
+    }
+
+    /// As the superuser.
+    pub async fn execute(&self, sql: &str) {
+        let (client, connection) =
+            tokio_postgres::connect(&self.socket_url, tokio_postgres::NoTls).await.expect("the socket");
+        let connection = tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("executed");
+        drop(client);
+        connection.await.expect("task").expect("closed");
+    }
+
+    async fn start_in(directory: tempfile::TempDir, by_tls: bool) -> Self {
         let (port, password) = (free_port(), fresh("password"));
         std::fs::write(directory.path().join("password"), &password).expect("password file");
-        if runs_as_root() {
-            let owner = Command::new("chown").args(["-R", "postgres"]).arg(directory.path()).status().expect("chown");
-            assert!(owner.success(), "chown: {owner}");
-        }
+        own(directory.path());
         let mut initdb = as_server_user("initdb", directory.path());
         initdb.args(["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256"]);
         initdb.args(["--username=postgres", "--pwfile=password", "--pgdata=data"]);
         let made = initdb.stdin(Stdio::null()).output().expect("initdb");
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        if by_tls {
+            let rules = "local all all scram-sha-256\nhostssl all all all scram-sha-256 clientcert=verify-full\n";
+            std::fs::write(directory.path().join("data/pg_hba.conf"), rules).expect("written");
+        }
         let url = format!("postgres://postgres:{password}@127.0.0.1:{port}/postgres");
-        let mut server = Self { url, port, directory, process: None };
+        let socket = directory.path().display().to_string().replace('/', "%2F");
+        let socket_url = format!("postgres:///postgres?host={socket}&port={port}&user=postgres&password={password}");
+        let mut server = Self { url, socket_url, port, by_tls, directory, process: None };
         server.resume();
         server.ready().await;
         server
@@ -120,13 +153,19 @@ impl PostgresServer {
         ] {
             command.args(["-c", setting]);
         }
+        if self.by_tls {
+            for (setting, file) in [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "clients.crt")] {
+                command.arg("-c").arg(format!("{setting}={}", self.directory.path().join(file).display()));
+            }
+            command.args(["-c", "ssl=on"]);
+        }
         self.process = Some(Process::start(&mut command, &self.directory.path().join("log")));
     }
 
     /// Waits until it takes connections; after a kill it first replays its log.
     pub async fn ready(&self) {
         eventually("PostgreSQL answers", START, || async {
-            let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.ok()?;
+            let (client, connection) = tokio_postgres::connect(&self.socket_url, tokio_postgres::NoTls).await.ok()?;
             let connection = tokio::spawn(connection);
             let answered = client.simple_query("SELECT 1").await.is_ok();
             drop(client);
@@ -134,6 +173,23 @@ impl PostgresServer {
             answered.then_some(())
         })
         .await;
+    }
+}
+
+fn write_certificates(directory: &Path, servers: &Authority, clients: &Authority) {
+    let pair = servers.server("127.0.0.1");
+    for (file, pem) in [("server.crt", &pair.certificate), ("server.key", &pair.key), ("clients.crt", &clients.pem())] {
+        let path = directory.join(file);
+        std::fs::write(&path, pem).expect("written");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("private");
+    }
+}
+
+/// Gives a directory to the user that the server runs as.
+fn own(directory: &Path) {
+    if runs_as_root() {
+        let owner = Command::new("chown").args(["-R", "postgres"]).arg(directory).status().expect("chown");
+        assert!(owner.success(), "chown: {owner}");
     }
 }
 
@@ -160,6 +216,8 @@ fn as_server_user(program: &str, directory: &Path) -> Command {
 pub struct TemporalServer {
     /// `host:port` of the frontend.
     pub address: String,
+    /// Its dynamic configuration, `key=value`.
+    config: Vec<String>,
     port: u16,
     directory: tempfile::TempDir,
     process: Option<Process>,
@@ -167,8 +225,14 @@ pub struct TemporalServer {
 
 impl TemporalServer {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With these values, `key=value`, of its dynamic configuration.
+    pub async fn start_with(config: &[&str]) -> Self {
         let (directory, port) = (tempfile::tempdir().expect("temporary directory"), free_port());
-        let mut server = Self { address: format!("127.0.0.1:{port}"), port, directory, process: None };
+        let config = config.iter().map(|&value| value.to_owned()).collect();
+        let mut server = Self { address: format!("127.0.0.1:{port}"), config, port, directory, process: None };
         server.resume();
         server.ready().await;
         server
@@ -185,6 +249,9 @@ impl TemporalServer {
         command.args(["server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--log-level", "warn", "--disable-config-file", "--disable-config-env"]);
         command.arg("--db-filename").arg(self.directory.path().join("temporal.db"));
+        for value in &self.config {
+            command.args(["--dynamic-config-value", value]);
+        }
         self.process = Some(Process::start(&mut command, &self.directory.path().join("log")));
     }
 
@@ -203,9 +270,10 @@ impl TemporalServer {
             temporal_address: self.address.clone(),
             temporal_namespace: "default".to_owned(),
             cluster_id: None,
+            tls: Default::default(),
         };
         eventually("Temporal answers", START, || async {
-            let temporal = Temporal::connect(&settings, "tests").await.ok()?;
+            let temporal = Temporal::connect(&settings, "tests", &KeyFiles::default()).await.ok()?;
             temporal.workflow_state("none").await.ok().map(drop)
         })
         .await;

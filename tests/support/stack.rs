@@ -2,7 +2,7 @@
 //! client that starts, queries and reads workflows by name and JSON, as any client in any language would.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 use gtm_sync::{
     credentials::{Envelope, Sealer, seal::generate_identity},
     ids::{ConnectorId, TenantId},
+    key_files::KeyFiles,
     model::config::{ConnectorConfig, DataPolicy, SecretFields, SourceConfig},
     settings::TemporalSettings,
     store::{self, BaseCredential, ConnectorProjection, DesiredState, Owner, Store, TenantProjection},
@@ -74,6 +75,13 @@ impl Ended {
 pub struct Worker(Child);
 
 impl Worker {
+    /// Starts the binary with these variables as a worker; its log goes there.
+    pub fn start(mut command: Command, log: &Path) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("log file");
+        command.arg("worker").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Self(command.spawn().expect("the worker starts"))
+    }
+
     pub fn kill(&mut self) {
         self.0.kill().expect("kill -9");
         self.0.wait().expect("reaped");
@@ -122,8 +130,9 @@ pub async fn register_namespace(address: &str, namespace: &str) -> (Temporal, Te
         temporal_address: address.to_owned(),
         temporal_namespace: namespace.to_owned(),
         cluster_id: None,
+        tls: Default::default(),
     };
-    let temporal = Temporal::connect(&settings(namespace), "tests").await.expect("Temporal is up");
+    let temporal = Temporal::connect(&settings(namespace), "tests", &KeyFiles::default()).await.expect("Temporal is up");
     let client = temporal.sdk_client().expect("client");
     let day = Some(Duration::from_secs(24 * 3600).try_into().expect("a day"));
     let request = RegisterNamespaceRequest {
@@ -195,10 +204,12 @@ impl Stack {
 
     /// A worker with other variables, e.g. an address that leads through a proxy.
     pub fn worker_with(&self, variables: &[(&str, &str)]) -> Worker {
-        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_gtm-sync"))
-            .arg("worker")
-            .env("GTM_DATABASE_URL", &self.database_url)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gtm-sync"));
+        // One or the other: the binary refuses both.
+        if !variables.iter().any(|(name, _)| *name == "GTM_DATABASE_URL_FILE") {
+            command.env("GTM_DATABASE_URL", &self.database_url);
+        }
+        command
             .env("TEMPORAL_ADDRESS", &self.settings.temporal_address)
             .env("TEMPORAL_NAMESPACE", &self.settings.temporal_namespace)
             .env("GTM_HEALTH_ADDRESS", "127.0.0.1:0")
@@ -206,13 +217,8 @@ impl Stack {
             .env("GTM_ALLOWED_PRIVATE_HOSTS", "127.0.0.1")
             .env("GTM_LOG", "info,temporalio_sdk_core=warn")
             .env("GTM_DRAIN_SECONDS", "10")
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the worker starts");
-        Worker(child)
+            .envs(variables.iter().copied());
+        Worker::start(command, &self.log_path())
     }
 
     /// Projects a tenant, as the operator would.

@@ -32,7 +32,7 @@ pub(crate) struct ControlPlane {
     /// Signs further identities.
     pub(crate) authority: Authority,
     /// Ended first to last: clients before servers.
-    _processes: Vec<Service>,
+    processes: Vec<Service>,
 }
 
 impl ControlPlane {
@@ -50,7 +50,7 @@ impl ControlPlane {
         let admin = authority.client("admin", "admin", Some("system:masters"))?;
         let kubeconfig = authority.kubeconfig("admin", &server, &admin)?;
         process::ready(&mut api_server, START, || readyz(&kubeconfig)).await?;
-        Ok(Self { server, kubeconfig, authority, _processes: vec![api_server, etcd] })
+        Ok(Self { server, kubeconfig, authority, processes: vec![api_server, etcd] })
     }
 
     /// Adds controller-manager and scheduler.
@@ -69,8 +69,13 @@ impl ControlPlane {
         scheduler.args(["--leader-elect=false", "--secure-port=0"]);
         let manager = Service::start("kube-controller-manager", manager, &run.logs)?.with_farewell(Farewell::Kill);
         let scheduler = Service::start("kube-scheduler", scheduler, &run.logs)?.with_farewell(Farewell::Kill);
-        self._processes.splice(0..0, [manager, scheduler]);
+        self.processes.splice(0..0, [manager, scheduler]);
         Ok(())
+    }
+
+    /// Its processes.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(Service::id)
     }
 
     /// A kubeconfig for a component of Kubernetes, known by its user name alone.
@@ -94,10 +99,15 @@ async fn readyz(kubeconfig: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where etcd keeps its data; what lies there before a start is served.
+pub(crate) fn etcd_data(run: &Run) -> PathBuf {
+    run.scratch.join("etcd")
+}
+
 fn start_etcd(run: &Run, tools: &Toolbox, url: &str) -> anyhow::Result<Service> {
     let peer = format!("http://127.0.0.1:{}", process::free_port(Ipv4Addr::LOCALHOST.into())?);
     let mut command = process::command(tools.path(&tools::ETCD));
-    command.arg("--data-dir").arg(run.scratch.join("etcd"));
+    command.arg("--data-dir").arg(etcd_data(run));
     command.arg(format!("--listen-client-urls={url}")).arg(format!("--advertise-client-urls={url}"));
     command.arg(format!("--listen-peer-urls={peer}")).arg(format!("--initial-advertise-peer-urls={peer}"));
     command.arg(format!("--initial-cluster=default={peer}"));

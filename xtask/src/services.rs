@@ -58,8 +58,11 @@ pub(crate) fn tool_variables(machine: &Machine, tools: &Toolbox, python: Option<
         ("GTM_TEST_HELM", path(tools.path(&tools::HELM))),
         ("GTM_TEST_KUBECTL", path(tools.path(&tools::KUBECTL))),
         ("GTM_TEST_TEMPORAL_CLI", path(tools.path(&tools::TEMPORAL))),
+        ("GTM_TEST_ETCD", path(tools.path(&tools::ETCD))),
+        ("GTM_TEST_KUBE_APISERVER", path(tools.path(&tools::KUBE_APISERVER))),
         ("GTM_TEST_WORKER_BINARY", path(&machine.target.join("debug/gtm-sync"))),
     ];
+    variables.extend(tools.find(&tools::LUA).map(|it| ("GTM_TEST_LUA", path(it))));
     variables.extend(postgres::programs(machine).map(|it| ("GTM_TEST_POSTGRES_PROGRAMS", path(&it))));
     variables.extend(python.map(|it| ("GTM_TEST_PYTHON", path(it))));
     variables
@@ -85,7 +88,8 @@ pub(crate) async fn keep_up(machine: &Machine, yes: bool, pods: bool) -> anyhow:
     if pods {
         return keep_cluster_up(machine, yes).await;
     }
-    let tools = tools::ensure(machine, tools::SERVICES).await?;
+    let mut tools = tools::ensure(machine, tools::SERVICES).await?;
+    tools.extend(tools::ensure(machine, &[&tools::LUA]).await?);
     let python = python::ensure(machine).await?;
     let run = Run::start(machine, "services")?;
     let services = Services::start(machine, &run, &tools).await?;

@@ -32,6 +32,8 @@ pub(crate) struct Temporal {
     pub(crate) address: String,
     /// URL of the Web UI, if it was asked for.
     pub(crate) web_ui: Option<String>,
+    /// Where the server counts its requests.
+    pub(crate) metrics: SocketAddr,
     _forward: Option<Forward>,
     server: Service,
 }
@@ -41,17 +43,18 @@ impl Temporal {
     pub(crate) async fn start(run: &Run, tools: &Toolbox, address: IpAddr, web_ui: bool) -> anyhow::Result<Self> {
         let program = tools.path(&tools::TEMPORAL);
         let preferred = if web_ui { Some(process::free_port_preferring(LOOPBACK, WEB_UI_PORT)?) } else { None };
-        let (server, listens, web_ui) = match Self::serve(run, program, preferred).await {
+        let metrics = SocketAddr::new(LOOPBACK, process::free_port(LOOPBACK)?);
+        let (server, listens, web_ui) = match Self::serve(run, program, metrics, preferred).await {
             // Another run may have taken the port that everybody prefers in the meantime.
             Err(_) if preferred == Some(WEB_UI_PORT) => {
-                Self::serve(run, program, Some(process::free_port(LOOPBACK)?)).await?
+                Self::serve(run, program, metrics, Some(process::free_port(LOOPBACK)?)).await?
             }
             served => served?,
         };
         let answers = SocketAddr::new(address, listens.port());
         let forward = if address.is_loopback() { None } else { Some(Forward::start(answers, listens).await?) };
         let web_ui = web_ui.map(|it| format!("http://localhost:{it}"));
-        Ok(Self { address: answers.to_string(), web_ui, _forward: forward, server })
+        Ok(Self { address: answers.to_string(), web_ui, metrics, _forward: forward, server })
     }
 
     /// Its process.
@@ -62,12 +65,14 @@ impl Temporal {
     async fn serve(
         run: &Run,
         program: &Path,
+        metrics: SocketAddr,
         web_ui: Option<u16>,
     ) -> anyhow::Result<(Service, SocketAddr, Option<u16>)> {
         let listens = SocketAddr::new(LOOPBACK, process::free_port(LOOPBACK)?);
         let mut command = process::command(program);
         command.args(["server", "start-dev", "--ip", &LOOPBACK.to_string(), "--port", &listens.port().to_string()]);
         command.args(["--log-level", "warn", "--disable-config-file", "--disable-config-env"]);
+        command.args(["--metrics-port", &metrics.port().to_string()]);
         for value in DYNAMIC_CONFIG {
             command.args(["--dynamic-config-value", value]);
         }

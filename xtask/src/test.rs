@@ -123,6 +123,9 @@ impl Session<'_> {
         }
         let start = Instant::now();
         let mut needed = tools::SERVICES.to_vec();
+        if self.wants(Layer::It) {
+            needed.push(&tools::LUA);
+        }
         if self.wants(Layer::Cluster) && cluster::possible(self.machine).is_ok() {
             needed.extend(tools::NODE);
         }

@@ -88,6 +88,28 @@ pub(crate) const HELM: Tool = Tool {
     usually: "1 min",
 };
 
+/// The Lua that Argo CD runs health checks and actions with; for tests only.
+pub(crate) const LUA: Tool = Tool {
+    name: "glua",
+    version: "1.1.2",
+    module: "lua",
+    package: "github.com/yuin/gopher-lua/cmd/glua",
+    version_arguments: &["-v"],
+    fits: &["GopherLua 0.1"],
+    usually: "20 s",
+};
+
+/// Driver and peer of `cargo xtask bench operator`: its sources are in the module itself.
+pub(crate) const OPERATOR_PEER: Tool = Tool {
+    name: "operator-peer",
+    version: "",
+    module: "operator-peer",
+    package: ".",
+    version_arguments: &[],
+    fits: &[],
+    usually: "3 min",
+};
+
 /// What the layers without pods need; first what is needed first.
 pub(crate) const SERVICES: &[&Tool] = &[&ETCD, &KUBE_APISERVER, &KUBECTL, &TEMPORAL, &HELM];
 /// What pods need on top.
@@ -101,6 +123,11 @@ impl Toolbox {
     /// Path of a tool that was asked for in [`ensure`].
     pub(crate) fn path(&self, tool: &Tool) -> &Path {
         self.0.get(tool.name).expect("every caller ensures the tools it uses")
+    }
+
+    /// Path of a tool, if it was asked for.
+    pub(crate) fn find(&self, tool: &Tool) -> Option<&Path> {
+        self.0.get(tool.name).map(PathBuf::as_path)
     }
 
     /// Makes `directory` hold one link a tool, under its plain name, for a search path.
@@ -152,6 +179,7 @@ pub(crate) async fn ensure(machine: &Machine, tools: &[&'static Tool]) -> anyhow
 /// `cargo xtask tools`: ensures and lists all of them.
 pub(crate) async fn list(machine: &Machine) -> anyhow::Result<()> {
     let mut tools = SERVICES.to_vec();
+    tools.push(&LUA);
     if cfg!(target_os = "linux") {
         tools.extend(NODE);
     }
@@ -203,6 +231,23 @@ async fn build(machine: &Machine, tool: &Tool) -> anyhow::Result<PathBuf> {
     }
     fs::rename(&unfinished, &path).with_context(|| format!("could not move the program to {}", path.display()))?;
     step.done(path.display());
+    Ok(path)
+}
+
+/// Builds a program whose sources are in this repository; Go's own cache knows what is new.
+///
+/// # Errors
+/// Without Go, or when its packages cannot be had.
+pub(crate) async fn build_own(machine: &Machine, tool: &Tool) -> anyhow::Result<PathBuf> {
+    if machine.program("go").is_none() {
+        bail!("{} is built with Go 1.26 or newer, which was not found (https://go.dev/dl)", tool.name);
+    }
+    let directory = machine.target.join("xtask/tools");
+    fs::create_dir_all(&directory)?;
+    let step = console::step(format!("building {} (the first time usually {})", tool.name, tool.usually));
+    let path = directory.join(tool.name);
+    process::logged(go_build(machine, tool, &path), &directory.join(format!("{}.log", tool.name))).await?;
+    step.done("");
     Ok(path)
 }
 
@@ -263,7 +308,7 @@ mod tests {
 
     #[test]
     fn every_tool_is_pinned_by_a_module_of_this_repository_at_the_version_it_names() {
-        for tool in SERVICES.iter().chain(NODE) {
+        for tool in SERVICES.iter().chain(NODE).chain(&[&LUA]) {
             let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.module).join("go.mod");
             let text = fs::read_to_string(module).unwrap();
             assert!(text.contains(tool.package), "{} has a tool line", tool.name);

@@ -38,15 +38,52 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{/* Environment that operator and workers share. */}}
 {{- define "gtm-sync.environment" -}}
-- name: GTM_DATABASE_URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ include "gtm-sync.databaseSecret" . }}
-      key: {{ .Values.database.secretKey }}
+- name: GTM_DATABASE_URL_FILE
+  value: /etc/gtm-sync-connections/database/url
+{{- if .Values.database.passwordSecret.name }}
+- name: GTM_DATABASE_PASSWORD_FILE
+  value: /etc/gtm-sync-connections/database/password
+{{- end }}
+{{- with .Values.database.tls.mode }}
+- name: PGSSLMODE
+  value: {{ . }}
+{{- end }}
+{{- if .Values.database.tls.caSecret }}
+- name: PGSSLROOTCERT
+  value: /etc/gtm-sync-connections/database/ca.crt
+{{- end }}
+{{- if .Values.database.tls.clientCertificateSecret }}
+- name: PGSSLCERT
+  value: /etc/gtm-sync-connections/database/tls.crt
+- name: PGSSLKEY
+  value: /etc/gtm-sync-connections/database/tls.key
+{{- end }}
 - name: TEMPORAL_ADDRESS
   value: {{ .Values.temporal.address | quote }}
 - name: TEMPORAL_NAMESPACE
   value: {{ .Values.temporal.namespace | quote }}
+{{- if .Values.temporal.tls.enabled }}
+- name: TEMPORAL_TLS
+  value: "true"
+{{- end }}
+{{- with .Values.temporal.tls.serverName }}
+- name: TEMPORAL_TLS_SERVER_NAME
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.temporal.tls.caSecret }}
+- name: TEMPORAL_TLS_SERVER_CA_CERT_PATH
+  value: /etc/gtm-sync-connections/temporal/ca.crt
+{{- end }}
+{{- if .Values.temporal.tls.clientCertificateSecret }}
+- name: TEMPORAL_TLS_CLIENT_CERT_PATH
+  value: /etc/gtm-sync-connections/temporal/tls.crt
+- name: TEMPORAL_TLS_CLIENT_KEY_PATH
+  value: /etc/gtm-sync-connections/temporal/tls.key
+{{- end }}
+{{- if .Values.temporal.apiKeySecret.name }}
+- name: GTM_TEMPORAL_API_KEY_FILE
+  value: /etc/gtm-sync-connections/temporal/api-key
+{{- end }}
 {{- with .Values.clusterId }}
 - name: GTM_CLUSTER_ID
   value: {{ . | quote }}
@@ -55,6 +92,55 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
   value: {{ .Values.log.filter | quote }}
 - name: GTM_LOG_FORMAT
   value: {{ .Values.log.format }}
+{{- end -}}
+
+{{/* What servers demand, as files: they follow their Secrets, and stand in no environment. Not below /etc/gtm-sync, which is a volume. */}}
+{{- define "gtm-sync.connectionsMount" -}}
+- name: connections
+  mountPath: /etc/gtm-sync-connections
+  readOnly: true
+{{- end -}}
+{{- define "gtm-sync.connectionsVolume" -}}
+- name: connections
+  projected:
+    # 0440, readable by the pod's group only.
+    defaultMode: 288
+    sources:
+      - secret:
+          name: {{ include "gtm-sync.databaseSecret" . }}
+          items:
+            - {key: {{ .Values.database.secretKey }}, path: database/url}
+      {{- with .Values.database.passwordSecret }}
+      {{- if .name }}
+      - secret:
+          name: {{ .name }}
+          items:
+            - {key: {{ .key }}, path: database/password}
+      {{- end }}
+      {{- end }}
+      {{- range $folder, $tls := dict "database" .Values.database.tls "temporal" .Values.temporal.tls }}
+      {{- with $tls.caSecret }}
+      - secret:
+          name: {{ . }}
+          items:
+            - {key: ca.crt, path: {{ $folder }}/ca.crt}
+      {{- end }}
+      {{- with $tls.clientCertificateSecret }}
+      - secret:
+          name: {{ . }}
+          items:
+            - {key: tls.crt, path: {{ $folder }}/tls.crt}
+            - {key: tls.key, path: {{ $folder }}/tls.key}
+      {{- end }}
+      {{- end }}
+      {{- with .Values.temporal.apiKeySecret }}
+      {{- if .name }}
+      - secret:
+          name: {{ .name }}
+          items:
+            - {key: {{ .key }}, path: temporal/api-key}
+      {{- end }}
+      {{- end }}
 {{- end -}}
 
 {{/* Pod and container security as the Pod Security Standard `restricted` asks. */}}

@@ -1,5 +1,34 @@
-{{/* The Deployment of the shared worker pool, as the operator applies it. */}}
+{{/* The Deployment of the shared worker pool, from which the operator makes one for each build. Of `replicas` it has the
+     least, or none where an autoscaler decides. */}}
 {{- define "gtm-sync.worker" -}}
+{{- $workers := .Values.workers -}}
+{{- $ours := include "gtm-sync.worker.ours" . | fromYaml -}}
+{{- if not $workers.autoscaling.external -}}
+{{- $least := ternary $workers.replicas $workers.minReplicas (kindIs "invalid" $workers.minReplicas) -}}
+{{- $_ := set $ours.spec "replicas" (int $least) -}}
+{{- end -}}
+{{- $template := deepCopy $workers.podTemplate -}}
+{{- $pod := $template.spec | default dict -}}
+{{- $container := first $ours.spec.template.spec.containers -}}
+{{- $containers := list -}}
+{{- range $pod.containers -}}
+{{- if eq .name $container.name -}}
+{{- $named := list -}}
+{{- range .env }}{{ $named = append $named .name }}{{ end -}}
+{{- $env := .env | default list -}}
+{{- range $container.env }}{{ if not (has .name $named) }}{{ $env = append $env . }}{{ end }}{{ end -}}
+{{- $mounts := concat $container.volumeMounts (.volumeMounts | default list) -}}
+{{- $container = mergeOverwrite $container . (dict "env" $env "volumeMounts" $mounts) -}}
+{{- else -}}
+{{- $containers = append $containers . -}}
+{{- end -}}
+{{- end -}}
+{{- $lists := dict "containers" (prepend $containers $container) "volumes" (concat $ours.spec.template.spec.volumes ($pod.volumes | default list)) -}}
+{{- $template = mergeOverwrite $template (dict "spec" $lists) -}}
+{{- toYaml (mergeOverwrite $ours (dict "spec" (mergeOverwrite (deepCopy $workers.deployment) (dict "template" $template)))) -}}
+{{- end -}}
+
+{{- define "gtm-sync.worker.ours" -}}
 {{- $component := dict "root" . "component" "worker" -}}
 apiVersion: apps/v1
 kind: Deployment
@@ -11,8 +40,11 @@ metadata:
     app.kubernetes.io/part-of: gtm-sync
     app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
     app.kubernetes.io/managed-by: gtm-sync
+  {{- if .Values.podDisruptionBudget.enabled }}
+  annotations:
+    sync.gtmclarity.io/disruption-budget: "true"
+  {{- end }}
 spec:
-  replicas: {{ .Values.workers.replicas }}
   selector:
     matchLabels: {{- include "gtm-sync.selector" $component | nindent 6 }}
   template:
@@ -46,8 +78,14 @@ spec:
               value: {{ .Values.workers.maxConcurrentActivities | quote }}
             - name: GTM_MAX_CONCURRENT_WORKFLOWS
               value: {{ .Values.workers.maxConcurrentWorkflows | quote }}
+            {{- if not (kindIs "invalid" .Values.workers.tenantSyncs) }}
+            - name: GTM_TENANT_SYNCS
+              value: {{ .Values.workers.tenantSyncs | quote }}
+            {{- end }}
             - name: GTM_DRAIN_SECONDS
               value: {{ .Values.workers.drainSeconds | quote }}
+            - name: GTM_RECYCLE_AFTER_ACTIVITIES
+              value: {{ int64 .Values.workers.recycleAfterActivities | quote }}
             {{- with .Values.workers.allowedPrivateHosts }}
             - name: GTM_ALLOWED_PRIVATE_HOSTS
               value: {{ join "," . | quote }}
@@ -63,6 +101,7 @@ spec:
             - name: identity
               mountPath: /etc/gtm-sync/identity
               readOnly: true
+            {{- include "gtm-sync.connectionsMount" . | nindent 12 }}
             {{- if .Values.workers.sourceCaSecret }}
             - name: source-ca
               mountPath: /etc/gtm-sync/source-ca
@@ -77,6 +116,7 @@ spec:
             items:
               - key: identity
                 path: identity
+        {{- include "gtm-sync.connectionsVolume" . | nindent 8 }}
         {{- with .Values.workers.sourceCaSecret }}
         - name: source-ca
           secret:

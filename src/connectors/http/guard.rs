@@ -128,12 +128,15 @@ pub(super) fn literal(url: &Url) -> Option<IpAddr> {
     }
 }
 
-/// IPv4 networks that are not the public internet: IANA special-purpose registry (RFC 6890), multicast (RFC 5771).
+/// IPv4 networks that are not the public internet: IANA special-purpose registry (RFC 6890), multicast (RFC 5771), and the
+/// address at which Azure serves each of its machines its metadata and configuration (Azure documentation, "What is IP
+/// address 168.63.129.16?"). Other clouds' are in these networks.
 const SPECIAL_V4: &[(Ipv4Addr, u32)] = &[
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
@@ -187,11 +190,15 @@ impl Resolve for GuardedResolver {
         Box::pin(async move {
             let found: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| NotResolved)?.collect();
-            let permitted: Vec<SocketAddr> =
-                found.into_iter().filter(|address| allowed.permits(address.ip())).collect();
-            if permitted.is_empty() { Err(Refused.into()) } else { Ok(Box::new(permitted.into_iter()) as Addrs) }
+            Ok(Box::new(permitted(found, &allowed)?.into_iter()) as Addrs)
         })
     }
+}
+
+/// Of a name's addresses those that may be dialled.
+fn permitted(found: Vec<SocketAddr>, allowed: &AllowedHosts) -> Result<Vec<SocketAddr>, Refused> {
+    let permitted: Vec<_> = found.into_iter().filter(|address| allowed.permits(address.ip())).collect();
+    if permitted.is_empty() { Err(Refused) } else { Ok(permitted) }
 }
 
 #[cfg(test)]
@@ -237,10 +244,33 @@ mod tests {
             "2001:db8::1",
             "2001::1",
             "::127.0.0.1",
+            "::169.254.169.254",
+            "::ffff:0:169.254.169.254",
+            "2002:a9fe:a9fe::",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "fec0::1",
+            "5f00::1",
         ];
         for private in private {
             assert!(!nothing.permits(address(private)), "{private}");
         }
+    }
+
+    #[test]
+    fn of_a_names_addresses_only_those_that_may_be_dialled_are_handed_on() {
+        let sockets = |of: &[&str]| of.iter().map(|ip| SocketAddr::new(address(ip), 0)).collect::<Vec<_>>();
+        let nothing = AllowedHosts::default();
+        // A name that is public today and private tomorrow is judged at each connection anew.
+        let mixed =
+            permitted(sockets(&["10.0.0.1", "104.16.1.1", "::1", "::ffff:127.0.0.1", "2606:4700::1"]), &nothing);
+        assert_eq!(mixed.ok(), Some(sockets(&["104.16.1.1", "2606:4700::1"])));
+        assert!(permitted(sockets(&["169.254.169.254", "fd00:ec2::254"]), &nothing).is_err());
+        assert!(permitted(sockets(&[]), &nothing).is_err());
+        let networks = AllowedHosts::parse(&["10.0.0.0/8"]).expect("entries");
+        assert_eq!(permitted(sockets(&["10.0.0.1", "::1"]), &networks).ok(), Some(sockets(&["10.0.0.1"])));
     }
 
     #[test]

@@ -70,7 +70,22 @@ fn refused(result: Result<Response, Error>) -> String {
 async fn private_addresses_are_refused_by_literal_and_by_name_and_never_dialled() {
     let (url, count) = serve(|_, _, _| "in".into_response()).await;
     let port = url.port().expect("port");
-    for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0x7f.1", "2130706433"] {
+    let hosts = [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "2130706433",
+        "0",
+        "\u{ff11}\u{ff12}\u{ff17}.0.0.1",
+    ];
+    for host in hosts {
         let target: Url = format!("https://{host}:{port}/").parse().expect("url");
         let detail = refused(client(&[]).send(get(target)).await);
         assert!(detail.contains("private address") && detail.contains("--allowed-private-hosts"), "{host}: {detail}");
@@ -137,6 +152,50 @@ async fn slow_answers_time_out() {
     let answer = client.send(Request { retry: None, ..get(url) }).await.map(|response| response.status);
     assert_eq!(answer, Err(Error::Unavailable { system: "hubspot", code: "timeout".to_owned() }));
     drop(listener);
+}
+
+/// A server that, once asked, sends this beginning and then this text again and again, until nobody listens; gives how
+/// much it got rid of.
+fn flood(beginning: &'static str, text: &'static str, pause: Duration) -> (Url, std::sync::mpsc::Receiver<usize>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("address")).parse().expect("url");
+    let (sent, sum) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        let _request = socket.read(&mut [0; 4_096]).expect("a request");
+        socket.write_all(beginning.as_bytes()).expect("a beginning");
+        let mut written = 0;
+        while socket.write_all(text.as_bytes()).is_ok() {
+            written += text.len();
+            std::thread::sleep(pause);
+        }
+        sent.send(written)
+    });
+    (url, sum)
+}
+
+#[tokio::test]
+async fn an_answer_that_trickles_and_headers_without_end_are_given_up() {
+    let settings = HttpSettings { request_timeout: Duration::from_millis(200), ..settings(&["127.0.0.1"]) };
+    let impatient = HttpClient::new(settings).expect("settings");
+    let (url, _) = flood("HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n", "x", Duration::from_millis(5));
+    let answer = impatient.send(Request { retry: None, ..get(url) }).await.map(|response| response.status);
+    assert_eq!(answer, Err(Error::Unavailable { system: "hubspot", code: "timeout".to_owned() }));
+
+    let (url, sent) =
+        flood("HTTP/1.1 200 OK\r\n", "x-more: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", Duration::ZERO);
+    let answer = client(&["127.0.0.1"]).send(Request { retry: None, ..get(url) }).await.map(|response| response.status);
+    assert!(matches!(answer, Err(Error::Unavailable { .. })), "{answer:?}");
+    let sent = sent.recv_timeout(Duration::from_secs(10)).expect("the client has hung up");
+    assert!(sent < 8 << 20, "{sent} bytes, what the sockets hold included");
+}
+
+#[tokio::test]
+async fn a_url_without_end_is_a_page_that_cannot_be_read_and_no_outage() {
+    let url: Url = format!("https://crm.example/?after={}", "7".repeat(100_000)).parse().expect("url");
+    let answer = client(&[]).send(get(url)).await.map(|response| response.status);
+    assert!(matches!(answer, Err(Error::UnreadablePage { .. })), "{answer:?}");
 }
 
 #[tokio::test]

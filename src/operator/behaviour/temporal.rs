@@ -24,6 +24,7 @@ fn wanted(id: &str) -> WantedSchedule {
         id: id.to_owned(),
         owner: ScheduleOwner {
             installation_id: "i".to_owned(),
+            cluster_id: String::new(),
             kind: "TenantSchedule".to_owned(),
             namespace: "acme".to_owned(),
             name: "acme".to_owned(),

@@ -1,6 +1,6 @@
 //! What a Connector wants of the store and of Temporal, and whether it can be wanted. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use url::Url;
 
@@ -27,6 +27,9 @@ use crate::{
 
 /// HubSpot's API host, where a credential without `baseUrl` may be sent.
 const HUBSPOT_HOST: &str = "api.hubapi.com";
+
+/// How long a tick may queue on the server before it starts: 10,000 at once take almost six minutes (docs/facts.md, Temporal).
+const QUEUEING: Duration = Duration::from_secs(600);
 
 /// The connector's id: its name, which a CEL rule keeps a DNS label.
 #[must_use]
@@ -144,8 +147,9 @@ pub fn schedule(input: &Input, tenant: &TenantView) -> Option<WantedSchedule> {
     if crons.is_empty() || input.spec.state == ConnectorState::Stopped {
         return None;
     }
-    // Own schedules meet the namespace's limit of starts a second: never all on one minute (R31).
-    let tenth = smallest_gap(crons).unwrap_or_default() / 10;
+    // Own schedules meet the namespace's limit of starts a second: never all on one minute, and no tick is lost while it
+    // queues (R31).
+    let gap = smallest_gap(crons).unwrap_or_default();
     let id = schedule_id(input);
     Some(WantedSchedule {
         workflow_id: id.clone(),
@@ -153,9 +157,9 @@ pub fn schedule(input: &Input, tenant: &TenantView) -> Option<WantedSchedule> {
         owner: input.installation.schedule_owner(&input.key),
         crons: crons.clone(),
         time_zone: tenant.time_zone.clone(),
-        jitter: tenant.spread.max(tenth),
+        jitter: tenant.spread.max(gap / 10),
         overlap: Overlap::Skip,
-        catch_up_window: tenant.catch_up_window,
+        catch_up_window: tenant.catch_up_window.max(gap + QUEUEING),
         pause_on_failure: tenant.terms.pause_on_failure,
         suspended: suspended(input, tenant),
         workflow_type: CONNECTOR_SYNC_WORKFLOW.to_owned(),

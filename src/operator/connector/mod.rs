@@ -4,9 +4,11 @@
 pub mod build;
 pub mod check;
 pub mod dereference;
+pub mod health;
 pub mod observe;
 pub mod reconcile;
 pub mod remove;
+pub mod restart;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,7 @@ use kube::Resource as _;
 
 use super::{
     names::Installation,
+    schedule_overdue::Punctuality,
     schedule_terms::Terms,
     world::{Kind, ObjectKey},
 };
@@ -43,6 +46,8 @@ pub struct Input {
     pub requested_at: Option<String>,
     /// The time of this reconcile.
     pub now: Timestamp,
+    /// How late a tick may be.
+    pub punctuality: Punctuality,
     /// Who we are.
     pub installation: Installation,
     /// Its TenantSchedule, of the same namespace.
@@ -114,6 +119,12 @@ impl Vault {
         hash.update(b"gtm-sync credential digest\0");
         hash.update(installation_id.as_bytes());
         Self { sealer, digest_key: hash.finalize().into() }
+    }
+
+    /// The same digests under another recipient.
+    #[must_use]
+    pub fn for_recipient(&self, sealer: Sealer) -> Self {
+        Self { sealer, digest_key: self.digest_key }
     }
 
     fn digest_key(&self) -> &[u8] {

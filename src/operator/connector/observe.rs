@@ -1,7 +1,12 @@
 //! The observed part of a Connector's status: connection, progress, last run, cursor, dead letters; and what of it is news.
-//! From the store's row alone. Pure.
+//! From the store's row and the spec alone; whether the connector is healthy says `health`. Pure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+
+use super::{
+    health::{self, Wanted},
+    restart,
+};
 
 use crate::{
     contract::workflows::{ConnectionStatus, SyncStats},
@@ -12,21 +17,20 @@ use crate::{
     },
     operator::{
         outcome::Note,
+        schedule_shown,
         status_part::{CONNECTOR_OBSERVED, Wish, status_of, time},
     },
     store::{self, ConnectorStatusRow, RunOutcome, RunRow},
 };
 
-/// Seed: failed batches per sync, alert threshold.
-const MAX_FAILED_BATCHES: u64 = 10;
-/// A record created or deleted while the source was counting makes one count differ, not two in a row.
-const MISMATCHES: u32 = 2;
-/// Seed: sync duration, alert threshold.
-const MAX_DURATION: SignedDuration = SignedDuration::from_mins(30);
-
 /// The status as the row has it. Fields of the reconciler are left as they are.
 #[must_use]
-pub fn status(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestamp) -> ConnectorStatus {
+pub fn status(
+    row: &ConnectorStatusRow,
+    wanted: Wanted<'_>,
+    current: &ConnectorStatus,
+    now: Timestamp,
+) -> ConnectorStatus {
     let running = row.last_run.as_ref().filter(|run| run.outcome.is_none());
     let ended = row.last_run.as_ref().filter(|run| run.outcome.is_some());
     let mut status = current.clone();
@@ -48,9 +52,12 @@ pub fn status(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestam
     status.position = Some(row.position);
     status.dead_letters = Some(DeadLetters { count: row.dead_letters });
     status.findings = findings(&row.findings);
-    let wishes = [Some(connected(row)), healthy(row, current, now), Some(syncing(running))];
-    status.conditions =
-        CONNECTOR_OBSERVED.conditions(&current.conditions, wishes.into_iter().flatten().collect(), None, now);
+    status.auto_restart = restart::shown(row, wanted.spec);
+    let healthy = health::verdict(row, wanted, current, now);
+    // A run that failed is the nearer trouble.
+    let overdue = schedule_shown::overdue(current.overdue_since.as_ref()).filter(|_| healthy.failing().is_none());
+    let wishes = vec![connected(row), overdue.unwrap_or(healthy), syncing(running)];
+    status.conditions = CONNECTOR_OBSERVED.conditions(&current.conditions, wishes, None, now);
     status
 }
 
@@ -68,7 +75,7 @@ pub fn notes(before: &ConnectorStatus, after: &ConnectorStatus) -> Vec<Note> {
     }
     let healthy = |status: &ConnectorStatus| status.conditions.iter().find(|of| of.type_ == HEALTHY).cloned();
     if let Some(is) = healthy(after).filter(|is| healthy(before).is_none_or(|was| was.reason != is.reason)) {
-        let found = [reason::SWEEP_SUSPICIOUS, reason::COUNT_MISMATCH].into_iter().find(|found| *found == is.reason);
+        let found = health::TOLD.into_iter().find(|told| *told == is.reason);
         notes.extend(found.map(|found| Note::warning(found, "Sync", is.message)));
     }
     let ended = after.last_sync.as_ref().filter(|sync| before.last_sync.as_ref() != Some(sync));
@@ -94,99 +101,9 @@ fn connected(row: &ConnectorStatusRow) -> Wish {
     }
 }
 
-fn because(what: &str, row: &ConnectorStatusRow) -> String {
+/// What happened, and why where it is known.
+pub(super) fn because(what: &str, row: &ConnectorStatusRow) -> String {
     if row.connection_reason.is_empty() { what.to_owned() } else { format!("{what}: {}", row.connection_reason) }
-}
-
-/// The seed's thresholds. While a run is at work the verdict on the one before stands, unless this one takes too long.
-fn healthy(row: &ConnectorStatusRow, current: &ConnectorStatus, now: Timestamp) -> Option<Wish> {
-    if row.connection_status == ConnectionStatus::Connected && !row.connection_reason.is_empty() {
-        // The credential was good once, and now runs end before they begin.
-        return Some(Wish::no(HEALTHY, reason::SOURCE_UNREACHABLE, because("the source cannot be used", row)));
-    }
-    let Some(run) = &row.last_run else {
-        return Some(Wish::unknown(HEALTHY, reason::NO_SYNC_YET, "no sync has run yet"));
-    };
-    let Some(outcome) = run.outcome else {
-        return Some(while_running(run, current, now));
-    };
-    let duration = run.finished_at.map(|end| end.duration_since(run.started_at)).unwrap_or_default();
-    Some(match outcome {
-        RunOutcome::Failed | RunOutcome::Terminated => {
-            let why = run.error.as_deref().unwrap_or("it was ended from outside");
-            Wish::no(HEALTHY, reason::LAST_SYNC_FAILED, format!("the last sync failed: {why}"))
-        }
-        _ if !row.findings.refused_sweeps.is_empty() => {
-            Wish::no(HEALTHY, reason::SWEEP_SUSPICIOUS, refused_sweeps(&row.findings))
-        }
-        _ if run.stats.failed_batches > MAX_FAILED_BATCHES => {
-            let message = format!("the last sync had more than {MAX_FAILED_BATCHES} batches with rejected records");
-            Wish::no(HEALTHY, reason::TOO_MANY_FAILED_BATCHES, message)
-        }
-        _ if run.error.is_some() => {
-            let why = run.error.as_deref().unwrap_or_default();
-            Wish::no(HEALTHY, reason::STREAM_FAILED, format!("the last sync left streams out: {why}"))
-        }
-        _ if mismatched(&row.findings).next().is_some() => {
-            Wish::no(HEALTHY, reason::COUNT_MISMATCH, mismatches(&row.findings))
-        }
-        _ if duration > MAX_DURATION => slow(),
-        _ => Wish::yes(HEALTHY, reason::LAST_SYNC_SUCCEEDED, "the last sync completed within the thresholds"),
-    })
-}
-
-fn while_running(run: &RunRow, current: &ConnectorStatus, now: Timestamp) -> Wish {
-    if run.parked.is_none() && now.duration_since(run.started_at) > MAX_DURATION {
-        return slow();
-    }
-    let standing = current.conditions.iter().find(|condition| condition.type_ == HEALTHY);
-    let known = [
-        reason::LAST_SYNC_SUCCEEDED,
-        reason::LAST_SYNC_FAILED,
-        reason::TOO_MANY_FAILED_BATCHES,
-        reason::STREAM_FAILED,
-        reason::SWEEP_SUSPICIOUS,
-        reason::COUNT_MISMATCH,
-        reason::SYNC_SLOW,
-    ];
-    let kept = standing.and_then(|standing| {
-        let reason = known.into_iter().find(|known| *known == standing.reason)?;
-        let message = standing.message.clone();
-        Some(if standing.status == "True" {
-            Wish::yes(HEALTHY, reason, message)
-        } else {
-            Wish::no(HEALTHY, reason, message)
-        })
-    });
-    kept.unwrap_or_else(|| Wish::unknown(HEALTHY, reason::NO_SYNC_YET, "the first sync is at work"))
-}
-
-/// What was not deleted, and how to say that it may be.
-fn refused_sweeps(findings: &store::Findings) -> String {
-    let refused = findings.refused_sweeps.iter();
-    let refused = refused.map(|(stream, sweep)| format!("{} of {} rows of {stream}", sweep.unseen, sweep.live));
-    format!(
-        "the last sync that read everything did not find {} at the source and deleted none of them; look at the source, then delete them with a new spec.requests.confirmSweep.token",
-        refused.collect::<Vec<_>>().join(", ")
-    )
-}
-
-fn mismatched(findings: &store::Findings) -> impl Iterator<Item = (&String, &store::StreamCount)> {
-    findings.counts.iter().filter(|(_, count)| count.mismatches >= MISMATCHES)
-}
-
-fn mismatches(findings: &store::Findings) -> String {
-    let told = mismatched(findings).map(|(stream, count)| {
-        format!(
-            "{stream}: {} at the source, {} rows and {} dead letters here",
-            count.source, count.rows, count.dead_letters
-        )
-    });
-    format!("two counts in a row did not agree: {}", told.collect::<Vec<_>>().join("; "))
-}
-
-fn slow() -> Wish {
-    Wish::no(HEALTHY, reason::SYNC_SLOW, "the sync took, or takes, more than 30 minutes")
 }
 
 fn syncing(running: Option<&RunRow>) -> Wish {
@@ -266,76 +183,13 @@ fn count(count: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::operator::connector::health::tests::{at, healthy as verdict, row, run, spec};
 
-    fn at(text: &str) -> Timestamp {
-        text.parse().expect("timestamp")
-    }
-
-    fn row() -> ConnectorStatusRow {
-        ConnectorStatusRow {
-            tenant_id: "acme".parse().expect("id"),
-            connector_id: "hubspot".parse().expect("id"),
-            connection_status: ConnectionStatus::Connected,
-            connection_reason: String::new(),
-            connection_checked_at: None,
-            account_id: None,
-            cursor: crate::model::cursor::Cursor::default(),
-            last_run: None,
-            last_success_at: None,
-            dead_letters: 0,
-            position: 0,
-            findings: store::Findings::default(),
-            updated_at: at("2026-11-23T01:00:00Z"),
-        }
-    }
-
-    fn run(outcome: Option<RunOutcome>) -> RunRow {
-        RunRow {
-            workflow_id: "sync-acme-hubspot-x".to_owned(),
-            run_no: 1,
-            full_sync: false,
-            started_at: at("2026-11-23T01:00:00Z"),
-            finished_at: outcome.map(|_| at("2026-11-23T01:05:00Z")),
-            outcome,
-            error: None,
-            entity_type: "contacts".to_owned(),
-            stats: SyncStats { records_processed: 7, ..SyncStats::default() },
-            parked: None,
-        }
-    }
-
-    fn verdict(row: &ConnectorStatusRow, now: &str) -> (String, String) {
-        let status = status(row, &ConnectorStatus::default(), at(now));
-        let healthy = status.conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
-        (healthy.status.clone(), healthy.reason.clone())
-    }
-
-    #[test]
-    fn a_connected_source_that_cannot_be_used_any_more_is_unhealthy_and_says_why() {
-        let mut unusable = ConnectorStatusRow { last_run: Some(run(Some(RunOutcome::Complete))), ..row() };
-        unusable.connection_status = ConnectionStatus::Connected;
-        unusable.connection_reason = "the source account changed from 1 to 2".to_owned();
-        let expected = ("False".to_owned(), reason::SOURCE_UNREACHABLE.to_owned());
-        assert_eq!(verdict(&unusable, "2026-11-23T01:06:00Z"), expected);
-    }
-
-    #[test]
-    fn health_follows_the_seeds_thresholds() {
-        let soon = "2026-11-23T01:06:00Z";
-        let of = |run: RunRow| verdict(&ConnectorStatusRow { last_run: Some(run), ..row() }, soon).1;
-        assert_eq!(verdict(&row(), soon), ("Unknown".to_owned(), reason::NO_SYNC_YET.to_owned()));
-        assert_eq!(of(run(Some(RunOutcome::Complete))), reason::LAST_SYNC_SUCCEEDED);
-        assert_eq!(of(run(Some(RunOutcome::Failed))), reason::LAST_SYNC_FAILED);
-        assert_eq!(of(run(Some(RunOutcome::Terminated))), reason::LAST_SYNC_FAILED);
-        let mut many = run(Some(RunOutcome::Complete));
-        many.stats.failed_batches = 10;
-        assert_eq!(of(many.clone()), reason::LAST_SYNC_SUCCEEDED, "ten are not more than ten");
-        many.stats.failed_batches = 11;
-        assert_eq!(of(many), reason::TOO_MANY_FAILED_BATCHES);
-        let mut long = run(Some(RunOutcome::Complete));
-        long.finished_at = Some(at("2026-11-23T01:30:01Z"));
-        assert_eq!(of(long), reason::SYNC_SLOW);
+    fn seen(row: &ConnectorStatusRow, before: &ConnectorStatus, now: Timestamp) -> ConnectorStatus {
+        status(row, Wanted { spec: &spec(json!({})), created_at: None }, before, now)
     }
 
     #[test]
@@ -344,7 +198,7 @@ mod tests {
         let mut suspicious = ConnectorStatusRow { last_run: Some(run(Some(RunOutcome::Complete))), ..row() };
         let refused = crate::model::cursor::RefusedSweep { unseen: 900, live: 1_000 };
         suspicious.findings.refused_sweeps.insert("contacts".to_owned(), refused);
-        let shown = status(&suspicious, &ConnectorStatus::default(), now);
+        let shown = seen(&suspicious, &ConnectorStatus::default(), now);
         let healthy = shown.conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
         assert_eq!((healthy.status.as_str(), healthy.reason.as_str()), ("False", reason::SWEEP_SUSPICIOUS));
         for told in ["900 of 1000 rows of contacts", "spec.requests.confirmSweep.token"] {
@@ -357,11 +211,15 @@ mod tests {
         assert!(notes(&shown, &shown).is_empty());
 
         suspicious.last_run = Some(run(None));
-        let working = status(&suspicious, &shown, now);
+        let working = seen(&suspicious, &shown, now);
         let kept = working.conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
         assert_eq!(kept, healthy);
         suspicious.last_run = Some(run(Some(RunOutcome::Failed)));
-        assert_eq!(verdict(&suspicious, "2026-11-23T01:06:00Z").1, reason::LAST_SYNC_FAILED, "the nearer trouble");
+        assert_eq!(
+            verdict(&seen(&suspicious, &ConnectorStatus::default(), now))[1],
+            reason::LAST_SYNC_FAILED,
+            "the nearer trouble"
+        );
     }
 
     #[test]
@@ -370,37 +228,34 @@ mod tests {
         let differing = |mismatches| store::StreamCount { source: 10, rows: 7, dead_letters: 1, mismatches };
         counted.findings.counts.insert("deals".to_owned(), differing(1));
         let now = at("2026-11-23T01:06:00Z");
-        let shown = status(&counted, &ConnectorStatus::default(), now);
-        assert_eq!(verdict(&counted, "2026-11-23T01:06:00Z").1, reason::LAST_SYNC_SUCCEEDED);
+        let shown = seen(&counted, &ConnectorStatus::default(), now);
+        assert_eq!(verdict(&seen(&counted, &ConnectorStatus::default(), now))[1], reason::LAST_SYNC_SUCCEEDED);
         let count = &shown.findings.expect("findings").counts[0];
         assert_eq!((count.stream.as_str(), count.source, count.rows, count.dead_letters), ("deals", 10, 7, 1));
         assert_eq!(shown.position, Some(7));
         counted.findings.counts.insert("deals".to_owned(), differing(2));
-        let shown = status(&counted, &ConnectorStatus::default(), now);
+        let shown = seen(&counted, &ConnectorStatus::default(), now);
         let healthy = shown.conditions.iter().find(|condition| condition.type_ == HEALTHY).expect("Healthy");
         assert_eq!(healthy.reason, reason::COUNT_MISMATCH);
         assert!(healthy.message.contains("deals: 10 at the source, 7 rows and 1 dead letters here"), "{healthy:?}");
     }
 
     #[test]
-    fn a_run_at_work_is_slow_after_half_an_hour_unless_it_waits() {
-        let mut working = ConnectorStatusRow { last_run: Some(run(None)), ..row() };
-        assert_eq!(verdict(&working, "2026-11-23T01:29:00Z").1, reason::NO_SYNC_YET);
-        assert_eq!(verdict(&working, "2026-11-23T01:31:00Z").1, reason::SYNC_SLOW);
-        let parked = crate::contract::activities::Parked {
-            until: at("2026-11-23T05:00:00Z"),
-            reason: "QuotaExhausted".to_owned(),
-        };
-        working.last_run.as_mut().expect("run").parked = Some(parked);
-        assert_eq!(verdict(&working, "2026-11-23T01:31:00Z").1, reason::NO_SYNC_YET);
+    fn a_connector_of_which_a_tick_is_overdue_is_not_healthy_unless_its_last_run_failed() {
+        let now = at("2026-11-23T01:06:00Z");
+        let overdue = ConnectorStatus { overdue_since: Some(time(now)), ..ConnectorStatus::default() };
+        for (outcome, expected) in [(RunOutcome::Complete, "Overdue"), (RunOutcome::Failed, "LastSyncFailed")] {
+            let row = ConnectorStatusRow { last_run: Some(run(Some(outcome))), ..row() };
+            assert_eq!(verdict(&seen(&row, &overdue, now))[..2], ["False", expected]);
+        }
     }
 
     #[test]
     fn the_last_run_stays_shown_while_the_next_is_at_work() {
         let now = at("2026-11-23T01:06:00Z");
         let ended = ConnectorStatusRow { last_run: Some(run(Some(RunOutcome::Complete))), ..row() };
-        let before = status(&ended, &ConnectorStatus::default(), now);
-        let working = status(&ConnectorStatusRow { last_run: Some(run(None)), ..row() }, &before, now);
+        let before = seen(&ended, &ConnectorStatus::default(), now);
+        let working = seen(&ConnectorStatusRow { last_run: Some(run(None)), ..row() }, &before, now);
         assert_eq!(working.last_sync, before.last_sync);
         assert_eq!(
             before.progress.as_ref().map(|progress| progress.phase),
@@ -410,20 +265,20 @@ mod tests {
         assert_eq!(working.progress.as_ref().map(|progress| progress.records_processed), Some(7));
         assert_eq!(status_of(&working.conditions, HEALTHY), Some("True"));
         assert_eq!(status_of(&working.conditions, SYNCING), Some("True"));
-        assert_eq!(status(&ended, &working, now), before, "nothing changed but what had changed");
+        assert_eq!(seen(&ended, &working, now), before, "nothing changed but what had changed");
     }
 
     #[test]
     fn events_tell_transitions_once() {
         let now = at("2026-11-23T01:06:00Z");
         let refused = ConnectorStatusRow { connection_status: ConnectionStatus::Disconnected, ..row() };
-        let (before, after) = (ConnectorStatus::default(), status(&refused, &ConnectorStatus::default(), now));
+        let (before, after) = (ConnectorStatus::default(), seen(&refused, &ConnectorStatus::default(), now));
         let reasons = |notes: Vec<Note>| notes.into_iter().map(|note| note.reason).collect::<Vec<_>>();
         assert_eq!(reasons(notes(&before, &after)), ["ConnectionRefused"]);
-        assert!(notes(&after, &status(&refused, &after, now)).is_empty());
+        assert!(notes(&after, &seen(&refused, &after, now)).is_empty());
         let mut failed = run(Some(RunOutcome::Failed));
         failed.error = Some("Unauthorised".to_owned());
-        let failed = status(&ConnectorStatusRow { last_run: Some(failed), ..row() }, &after, now);
+        let failed = seen(&ConnectorStatusRow { last_run: Some(failed), ..row() }, &after, now);
         assert_eq!(reasons(notes(&after, &failed)), ["Connected", "SyncFailed"]);
     }
 }

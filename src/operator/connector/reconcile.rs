@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     crd::{
-        ConnectorState, ConnectorStatus, HandledConnectorTokens,
+        ConnectorState, ConnectorStatus, HandledConnectorTokens, NOT_OBSERVED,
         conditions::{READY, reason},
     },
     error_class::Class,
@@ -109,7 +109,13 @@ impl Reconcile {
     fn without_tenant(&mut self) -> Option<Request> {
         let tenant = &self.input.spec.tenant_id;
         let message = format!("no TenantSchedule in this namespace holds tenant {tenant}");
-        self.unschedule(Some(Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message }))
+        let problem = Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message };
+        // In a cluster made anew the TenantSchedule may come later; the schedule that is there stays as people and time
+        // have left it (R45).
+        if self.input.status.observed_generation == NOT_OBSERVED && !self.input.spec.sync.schedules.is_empty() {
+            return self.refuse(problem);
+        }
+        self.unschedule(Some(problem))
     }
 
     fn claimant(&mut self, claimant: Option<Owner>) -> Option<Request> {
@@ -200,10 +206,11 @@ impl Reconcile {
 
     fn ensured(&mut self, ensured: Box<Ensured>) -> Option<Request> {
         let before = status::shown(&self.input.status);
-        let shown = Shown::of(&ensured, &before, self.input.now);
+        let Input { now, punctuality, .. } = self.input;
+        let shown = Shown::of(&ensured, &before, now, punctuality);
         let conditions = &self.input.status.conditions;
         self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
-        self.outcome.again = Again::After(schedule_shown::look_again(&ensured, self.input.now, self.resync));
+        self.outcome.again = Again::After(schedule_shown::look_again(&ensured, &shown, now, punctuality, self.resync));
         self.own = OwnSchedule { status: Some(ensured.status.clone()), ensured: Some(ensured) };
         self.start()
     }

@@ -43,18 +43,20 @@ pub fn shown(status: &ConnectorStatus) -> Shown {
         counts: status.counts,
         next_run_time: status.next_run_time.clone(),
         last_run_time: status.last_run_time.clone(),
+        overdue_since: status.overdue_since.clone(),
     }
 }
 
 fn with_schedule(input: &Input, status: ConnectorStatus, own: &OwnSchedule) -> ConnectorStatus {
     let before = shown(&input.status);
     let shown = match (&own.ensured, &own.status) {
-        (Some(ensured), _) => Shown::of(ensured, &before, input.now),
+        (Some(ensured), _) => Shown::of(ensured, &before, input.now, input.punctuality),
         (None, Some(_)) => before,
         (None, None) => Shown::default(),
     };
-    let Shown { pause, counts, next_run_time, last_run_time } = shown;
-    ConnectorStatus { schedule: own.status.clone(), pause, counts, next_run_time, last_run_time, ..status }
+    let Shown { pause, counts, next_run_time, last_run_time, overdue_since } = shown;
+    let schedule = own.status.clone();
+    ConnectorStatus { schedule, pause, counts, next_run_time, last_run_time, overdue_since, ..status }
 }
 
 fn with_synced(mut wishes: Vec<Wish>, own: &OwnSchedule) -> Vec<Wish> {

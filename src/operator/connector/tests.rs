@@ -22,6 +22,7 @@ use crate::{
     operator::{
         names::Installation,
         outcome::Again,
+        schedule_overdue::Punctuality,
         schedule_terms::Terms,
         status_part::CONNECTOR_CONTROL,
         world::{Kind, ObjectKey},
@@ -65,6 +66,7 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
         status: status.unwrap_or_default(),
         requested_at: None,
         now: now(),
+        punctuality: Punctuality::default(),
         installation: Installation::new("installation".to_owned(), None),
         tenant: Some(TenantView {
             time_zone: "UTC".to_owned(),
@@ -169,6 +171,24 @@ fn a_schedule_that_no_status_remembers_is_looked_for_once_and_removed() {
     world.state().schedules.insert("sync-acme-hubspot".to_owned(), foreign);
     run(&world, Reconcile::new(Input { generation: 3, ..input(&world, json!({})) }, RESYNC));
     assert_eq!(world.state().schedules.len(), 1, "somebody else's stays");
+}
+
+#[test]
+fn in_a_cluster_made_anew_a_connector_that_comes_before_its_tenant_keeps_its_schedule() {
+    let own = || json!({"sync": {"schedules": ["0 * * * *"]}});
+    let world = world();
+    reconcile(&world, own());
+    let schedules = world.state().schedules.clone();
+    world.state().statuses.clear();
+    run(&world, Reconcile::new(Input { tenant: None, ..input(&world, own()) }, RESYNC));
+    assert_eq!(ready(&world), "False/TenantScheduleNotFound");
+    world.fail(None);
+    reconcile(&world, own());
+    assert_eq!((ready(&world).as_str(), &world.state().schedules), ("True/Configured", &schedules));
+    let written = ["CreateSchedule", "UpdateSchedule", "DeleteSchedule"];
+    assert!(!world.calls().iter().any(|call| written.contains(&call.as_str())), "{:?}", world.calls());
+    run(&world, Reconcile::new(Input { tenant: None, ..input(&world, own()) }, RESYNC));
+    assert!(world.state().schedules.is_empty(), "one whose tenant is gone goes with it");
 }
 
 #[test]
@@ -412,4 +432,18 @@ fn deletion_marks_the_row_only_where_the_claim_is_the_objects() {
         assert!(world.projected("hubspot").is_none(), "{fault:?}");
         assert!(world.state().schedules.is_empty(), "{fault:?}");
     }
+}
+
+#[test]
+fn an_own_schedule_spreads_over_a_tenth_of_its_interval_and_makes_up_for_one_that_queued() {
+    let world = world();
+    let of = |cron: &str| {
+        let input = input(&world, json!({"sync": {"schedules": [cron]}}));
+        let tenant = input.tenant.clone().expect("a tenant");
+        let wanted = super::build::schedule(&input, &tenant).expect("its own schedule");
+        (wanted.jitter.as_secs(), wanted.catch_up_window.as_secs())
+    };
+    assert_eq!(of("*/5 * * * *"), (60, 3_600), "what the tenant says is more");
+    assert_eq!(of("0 */2 * * *"), (720, 7_800));
+    assert_eq!(of("0 3 * * *"), (8_640, 87_000));
 }

@@ -2,8 +2,7 @@
 //! can win, and the end is that of one alone.
 
 use super::{
-    REST,
-    report,
+    REST, report,
     scenarios::{ALL, Scenario},
     simulation::Simulation,
     snapshot::{Against, Snapshot},

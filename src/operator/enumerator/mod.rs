@@ -4,6 +4,7 @@
 //! `process` is one operator with the real shells, `simulation` the time it lives in, `snapshot` what is compared;
 //! `every_fault`, `lives` and `leaders` are the tests. A failure prints how to have it again (CONTRIBUTING.md).
 
+mod cache;
 mod every_fault;
 mod leaders;
 mod lives;
@@ -11,6 +12,7 @@ mod process;
 mod scenarios;
 mod simulation;
 mod snapshot;
+mod work;
 
 #[allow(dead_code, missing_docs, unreachable_pub, reason = "shared with the test binaries")]
 #[path = "../../../tests/support/random.rs"]

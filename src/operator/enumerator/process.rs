@@ -2,39 +2,38 @@
 //! themselves by the real shells. Its end, at any request, leaves nothing but what the servers hold.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock, atomic::AtomicU64},
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Resource,
-    runtime::{
-        reflector::{self, ObjectRef, store::Writer},
-        watcher::Event,
-    },
-};
-use serde::de::DeserializeOwned;
+use kube::runtime::{reflector::ObjectRef, watcher::Event};
 use tokio::sync::{mpsc, watch};
 
-use super::super::{
-    back_off::BackOff,
-    connector::{Vault, key_of, remove::Gone},
-    context::{Context, Memory},
-    controller::{fingerprint, reconcile_connector, reconcile_tenant},
-    dependencies::Dependencies,
-    events::Announcer,
-    fleet::{Fleet, Scope, Watched},
-    leadership::Leadership,
-    names::Installation,
-    outcome::Note,
-    run_status::Shown,
-    sweep::{self, Refused},
-    world::Kind,
-    world_fake::{Change, FakeWorld, Servers, block_on},
+use super::{
+    super::{
+        back_off::BackOff,
+        census::Census,
+        connector::{Vault, key_of, remove::Gone},
+        context::{Context, Memory},
+        controller::{reconcile_connector, reconcile_tenant},
+        cron_workflows::CronWorkflows,
+        dependencies::Dependencies,
+        events::Announcer,
+        fleet::{Fleet, Scope},
+        leadership::Leadership,
+        names::Installation,
+        outcome::Note,
+        run_status::Shown,
+        sweep::{self, Refused},
+        world::Kind,
+        world_fake::{Change, FakeWorld, Servers, block_on},
+    },
+    cache::Cache,
+    work::{Ended, Work, until},
 };
 use crate::{
     crd::{Connector, TenantSchedule},
@@ -50,6 +49,9 @@ pub(super) const RESYNC: Duration = Duration::from_secs(600);
 const RELIST: SignedDuration = SignedDuration::from_secs(30);
 /// Status rounds: soon after anything was asked, else rarely (in production once a second).
 const ROUND: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(1), SignedDuration::from_secs(300));
+
+/// A schedule without its object stays for so long: the census after the one that finds it deletes it.
+const ORPHAN_GRACE: Duration = Duration::from_secs(300);
 
 /// After a sweep that could not be finished.
 const SWEEP_AGAIN: SignedDuration = SignedDuration::from_secs(5);
@@ -81,16 +83,10 @@ pub(super) enum Due {
     Follow(usize),
     /// Deletions that nobody saw are looked for.
     Sweep,
+    /// All that stands in Temporal is looked at.
+    Census,
     /// Observed status is written.
     Round,
-}
-
-/// What goes on inside, and what its end means.
-enum Work {
-    Reconcile((Kind, String, String), BoxFuture<'static, Option<Duration>>),
-    Follow(Gone, u32, BoxFuture<'static, bool>),
-    Sweep(BoxFuture<'static, bool>),
-    Round(BoxFuture<'static, Shown>),
 }
 
 pub(super) struct Process {
@@ -105,50 +101,14 @@ pub(super) struct Process {
     queue: BTreeMap<(Kind, String, String), Timestamp>,
     gone: Vec<(Timestamp, Gone, u32)>,
     sweep_at: Timestamp,
+    census_at: Timestamp,
+    census: Option<Census>,
     round_at: Timestamp,
     shown: Option<Shown>,
     pulse: Arc<Pulse>,
     at_work: Vec<Work>,
     /// What it goes on with has stopped before a request.
     pub(super) is_about_to_ask: bool,
-}
-
-/// A watched kind.
-struct Cache<K>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + 'static,
-{
-    writer: Writer<Watched<K>>,
-    known: HashMap<ObjectRef<Watched<K>>, u64>,
-    triggered: mpsc::UnboundedReceiver<ObjectRef<Watched<K>>>,
-    population: Arc<AtomicU64>,
-}
-
-impl<K> Cache<K>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + 'static,
-{
-    fn new() -> (Self, reflector::Store<Watched<K>>, mpsc::UnboundedSender<ObjectRef<Watched<K>>>) {
-        let (store, writer) = reflector::store();
-        let (trigger, triggered) = mpsc::unbounded_channel();
-        (Self { writer, known: HashMap::new(), triggered, population: Arc::default() }, store, trigger)
-    }
-
-    /// As `controller::watch`: whether the change wants a reconcile.
-    fn show(&mut self, change: &Change, in_a_list: bool) -> bool {
-        let object: Watched<K> = serde_json::from_value(change.object.json()).expect("a guard reads all");
-        self.population.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let reference = ObjectRef::from_obj(&object);
-        if change.deleted {
-            self.known.remove(&reference);
-            self.writer.apply_watcher_event(&Event::Delete(object));
-            return false;
-        }
-        let fingerprint = fingerprint(object.meta());
-        let event = if in_a_list { Event::InitApply(object) } else { Event::Apply(object) };
-        self.writer.apply_watcher_event(&event);
-        self.known.insert(reference, fingerprint) != Some(fingerprint)
-    }
 }
 
 impl Process {
@@ -183,10 +143,14 @@ impl Process {
             store,
             temporal: watch::channel(Err(no_link)).1,
             fleet,
-            vault: Vault::new(IDENTITY.clone(), &installation_id),
+            pacer: Arc::new(temporal::Pacer::new(1, 1)),
+            cron_workflows: Arc::new(CronWorkflows::default()),
+            vault: watch::channel(Vault::new(IDENTITY.clone(), &installation_id)).1,
             installation: Installation::new(installation_id, None),
             resync: RESYNC,
             purge_grace: Duration::from_secs(86_400),
+            overdue_margin: Duration::from_secs(300),
+            orphan_grace: ORPHAN_GRACE,
             dependencies: Dependencies::new(Readiness::new(metrics.clone()), announcer.clone()),
             liveness: Liveness::default(),
             announcer,
@@ -208,6 +172,8 @@ impl Process {
             queue: BTreeMap::new(),
             gone: Vec::new(),
             sweep_at: now,
+            census_at: now,
+            census: Some(Census::default()),
             round_at: now,
             at_work: Vec::new(),
             is_about_to_ask: false,
@@ -285,12 +251,15 @@ impl Process {
             self.at_work.iter().any(|work| matches!(work, Work::Reconcile(of, _) if of == place))
         };
         let free = self.queue.iter().filter(|(place, _)| !busy(place));
-        due.extend(free.map(|((kind, namespace, name), at)| {
-            (*at, Due::Reconcile(*kind, namespace.clone(), name.clone()))
-        }));
+        due.extend(
+            free.map(|((kind, namespace, name), at)| (*at, Due::Reconcile(*kind, namespace.clone(), name.clone()))),
+        );
         due.extend(self.gone.iter().enumerate().map(|(number, (at, ..))| (*at, Due::Follow(number))));
         if !self.at_work.iter().any(|work| matches!(work, Work::Sweep(_))) {
             due.push((self.sweep_at, Due::Sweep));
+        }
+        if self.census.is_some() {
+            due.push((self.census_at, Due::Census));
         }
         if self.shown.is_some() {
             due.push((self.round_at, Due::Round));
@@ -343,6 +312,15 @@ impl Process {
                 let work = async move { !matches!(sweep::pass(&pulse, &context).await, Err(Refused::Failed(_))) };
                 self.at_work.push(Work::Sweep(Box::pin(work)));
             }
+            Due::Census => {
+                let Some(mut census) = self.census.take() else { return };
+                let pulse = Arc::clone(&self.pulse);
+                self.at_work.push(Work::Census(Box::pin(async move {
+                    // Its last part, which looks for cron workflows, finds no link to Temporal here.
+                    drop(census.take(&pulse, &context).await);
+                    census
+                })));
+            }
             Due::Round => {
                 let Some(mut shown) = self.shown.take() else { return };
                 let workers = watch::channel(None).1;
@@ -355,7 +333,10 @@ impl Process {
     }
 
     /// The real shell on what the cache has; an object that is gone is forgotten.
-    fn reconcile(&self, (kind, namespace, name): &(Kind, String, String)) -> Option<BoxFuture<'static, Option<Duration>>> {
+    fn reconcile(
+        &self,
+        (kind, namespace, name): &(Kind, String, String),
+    ) -> Option<BoxFuture<'static, Option<Duration>>> {
         let scope = &self.context.fleet.scopes[0];
         let context = Arc::clone(&self.context);
         Some(match kind {
@@ -382,6 +363,7 @@ impl Process {
             Work::Reconcile(_, future) => until(future, &world).map(Ended::Rest),
             Work::Follow(_, _, future) => until(future, &world).map(Ended::Followed),
             Work::Sweep(future) => until(future, &world).map(Ended::Swept),
+            Work::Census(future) => until(future, &world).map(|census| Ended::Counted(Box::new(census))),
             Work::Round(future) => until(future, &world).map(|shown| Ended::Shown(Box::new(shown))),
         };
         let now = self.now();
@@ -399,6 +381,10 @@ impl Process {
             (Some(Ended::Swept(finished)), _) => {
                 self.sweep_at = now + if finished { signed(RESYNC) } else { SWEEP_AGAIN };
             }
+            (Some(Ended::Counted(census)), _) => {
+                self.census = Some(*census);
+                self.census_at = now + signed(RESYNC);
+            }
             (Some(Ended::Shown(shown)), _) => {
                 self.shown = Some(*shown);
                 self.round_at = now + ROUND.1;
@@ -406,23 +392,6 @@ impl Process {
             (Some(_), _) => {}
         }
     }
-}
-
-/// How something at work ended.
-enum Ended {
-    Rest(Option<Duration>),
-    Followed(bool),
-    Swept(bool),
-    Shown(Box<Shown>),
-}
-
-/// Polls until the end; `None` = it stopped before a request, or will never go on.
-fn until<T>(future: &mut BoxFuture<'static, T>, world: &FakeWorld) -> Option<T> {
-    block_on(std::future::poll_fn(|context| match future.as_mut().poll(context) {
-        std::task::Poll::Ready(end) => std::task::Poll::Ready(Some(end)),
-        std::task::Poll::Pending if world.has_stopped() || world.has_died() => std::task::Poll::Ready(None),
-        std::task::Poll::Pending => std::task::Poll::Pending,
-    }))
 }
 
 fn signed(duration: Duration) -> SignedDuration {

@@ -7,6 +7,7 @@ use super::simulation::Simulation;
 use crate::{
     crd::{FORCE_DELETE_ANNOTATION, REQUESTED_AT_ANNOTATION},
     operator::world::ObjectKey,
+    temporal::cron_workflows::CronWorkflow,
 };
 
 /// Between two edits: longer than any back-off after one fault, shorter than a resync.
@@ -20,11 +21,13 @@ pub(super) struct Scenario {
 }
 
 /// All of them.
-pub(super) const ALL: [Scenario; 14] = [
+pub(super) const ALL: [Scenario; 16] = [
     Scenario { name: "tenant", script: tenant },
     Scenario { name: "tenant-edited", script: tenant_edited },
     Scenario { name: "tenant-updated-slowly", script: tenant_updated_slowly },
     Scenario { name: "tenant-triggered", script: tenant_triggered },
+    Scenario { name: "tenant-backfilled", script: tenant_backfilled },
+    Scenario { name: "tenant-beside-cron", script: tenant_beside_cron },
     Scenario { name: "tenant-edited-by-hand", script: tenant_edited_by_hand },
     Scenario { name: "tenant-deleted", script: tenant_deleted },
     Scenario { name: "tenant-reborn", script: tenant_reborn },
@@ -102,6 +105,23 @@ fn tenant_triggered(of: &mut Simulation) {
     a_tenant(of, json!({"requests": {"trigger": {"token": "now"}}}));
     of.servers.state().annotate(&key, REQUESTED_AT_ANNOTATION, "later");
     a_tenant(of, json!({"requests": {"trigger": {"token": "again"}}}));
+}
+
+fn tenant_backfilled(of: &mut Simulation) {
+    a_tenant(of, json!({}));
+    let wish = |token: &str| json!({"token": token, "from": "2026-11-22T00:00:00Z", "to": "2026-11-23T00:00:00Z"});
+    a_tenant(of, json!({"requests": {"backfill": wish("outage"), "trigger": {"token": "now"}}}));
+}
+
+fn tenant_beside_cron(of: &mut Simulation) {
+    let cron = CronWorkflow {
+        workflow_id: "nightly".to_owned(),
+        first_run_id: "r1".to_owned(),
+        tenant_id: "acme".parse().expect("an id"),
+    };
+    of.servers.state().cron_workflows.insert("acme".to_owned(), cron);
+    a_tenant(of, json!({}));
+    a_tenant(of, json!({"conflictPolicy": "Adopt"}));
 }
 
 fn tenant_edited_by_hand(of: &mut Simulation) {

@@ -232,11 +232,8 @@ impl Simulation {
         }
         let of: CheckConnectionInput = serde_json::from_value(start.input.clone()).expect("its input");
         let store = &self.servers.store;
-        let found = ConnectionFound {
-            status: Some(ConnectionStatus::Connected),
-            reason: String::new(),
-            account_id: None,
-        };
+        let found =
+            ConnectionFound { status: Some(ConnectionStatus::Connected), reason: String::new(), account_id: None };
         block_on(async {
             let Some(record) = store.connector(&of.tenant_id, &of.connector_id).await.expect("read") else { return };
             let revision = record.credential_revision;

@@ -1,13 +1,14 @@
 //! What the servers hold at rest, as lines to be compared: objects with their status, schedules, rows of the store, started
 //! runs. Without times, which differ between any two runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::{
     contract::{CHECK_CONNECTION_WORKFLOW, CONNECTOR_SYNC_WORKFLOW},
-    operator::world_fake::Servers,
+    crd::conditions::{READY, reason},
+    operator::{status_part::CONNECTOR_OBSERVED, world_fake::Servers},
 };
 
 /// Fields of a status that tell when.
@@ -22,7 +23,8 @@ const CONNECTORS: &str = "SELECT tenant_id || '/' || connector_id, cluster_id ||
     uid || ' ' || generation FROM connector WHERE removed_at IS NULL";
 const CREDENTIALS: &str = "SELECT tenant_id || '/' || connector_id, key_id, digest FROM credential
     WHERE (tenant_id, connector_id) IN (SELECT tenant_id, connector_id FROM connector WHERE removed_at IS NULL)";
-const TOKENS: &str = "SELECT tenant_id || '/' || connector_id || '/' || verb, token, outcome FROM handled_token";
+const TOKENS: &str = "SELECT tenant_id || '/' || connector_id || '/' || verb, token, outcome FROM handled_token
+    UNION SELECT tenant_id || '/' || verb, token, uid FROM tenant_token";
 
 /// What to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +43,13 @@ impl Snapshot {
     pub(super) fn of(servers: &Servers, against: Against) -> Self {
         let mut lines = BTreeMap::new();
         let fresh = against == Against::FreshInstall;
-        objects(servers, fresh, &mut lines);
+        let unplaced = if fresh { unplaced(servers) } else { BTreeSet::new() };
+        objects(servers, fresh, &unplaced, &mut lines);
         schedules(servers, &mut lines);
         for (table, sql) in [("connector", CONNECTORS), ("credential", CREDENTIALS)] {
             rows(servers, table, sql, fresh && table == "connector", &mut lines);
         }
+        lines.retain(|key, _| !unplaced.iter().any(|of| key.ends_with(of) && !key.starts_with("object")));
         rows(servers, "tenant", TENANTS, fresh, &mut lines);
         if !fresh {
             rows(servers, "token", TOKENS, false, &mut lines);
@@ -56,17 +60,35 @@ impl Snapshot {
 
     /// How this one differs from what was expected; empty if it does not.
     pub(super) fn differences(&self, expected: &Self) -> Vec<String> {
-        let keys = self.0.keys().chain(expected.0.keys()).collect::<std::collections::BTreeSet<_>>();
+        let keys = self.0.keys().chain(expected.0.keys()).collect::<BTreeSet<_>>();
         let differing = keys.into_iter().filter(|key| self.0.get(*key) != expected.0.get(*key));
         let told = |found: Option<&String>| found.map_or("nothing", String::as_str).to_owned();
         differing
-            .map(|key| format!("{key}\n    is       {}\n    expected {}", told(self.0.get(key)), told(expected.0.get(key))))
+            .map(|key| {
+                format!("{key}\n    is       {}\n    expected {}", told(self.0.get(key)), told(expected.0.get(key)))
+            })
             .collect()
     }
 }
 
-fn objects(servers: &Servers, fresh: bool, lines: &mut BTreeMap<String, String>) {
+/// Connectors without a tenant, as `tenant/name`: what was projected and observed of them before stays as it was.
+fn unplaced(servers: &Servers) -> BTreeSet<String> {
+    let state = servers.state();
+    let without = state.objects.values().filter(|object| {
+        let conditions = object.status()["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|of| of["type"] == READY && of["reason"] == reason::TENANT_SCHEDULE_NOT_FOUND)
+    });
+    let ids = |spec: &Value, name: &str| format!(" {}/{name}", spec["tenantId"].as_str().unwrap_or_default());
+    without.map(|object| ids(&object.spec, &object.key.name)).collect()
+}
+
+fn objects(servers: &Servers, fresh: bool, unplaced: &BTreeSet<String>, lines: &mut BTreeMap<String, String>) {
     for object in servers.state().objects.values() {
+        let mut object = object.clone();
+        let ids = format!(" {}/{}", object.spec["tenantId"].as_str().unwrap_or_default(), object.key.name);
+        if unplaced.contains(&ids) {
+            object.parts.remove(CONNECTOR_OBSERVED.manager);
+        }
         let mut json = object.json();
         if let Some(metadata) = json["metadata"].as_object_mut() {
             metadata.remove("resourceVersion");
@@ -96,6 +118,7 @@ fn schedules(servers: &Servers, lines: &mut BTreeMap<String, String>) {
     for (id, schedule) in &servers.state().schedules {
         let mut schedule = schedule.clone();
         schedule.conflict_token.clear();
+        schedule.recent.iter_mut().for_each(|run| run.started = run.tick);
         lines.insert(format!("schedule {id}"), format!("{schedule:?}"));
     }
 }
@@ -119,6 +142,9 @@ fn runs(servers: &Servers, lines: &mut BTreeMap<String, String>) {
             CONNECTOR_SYNC_WORKFLOW => *counts.entry(format!("run {}", start.input)).or_default() += 1,
             _ => *counts.entry(format!("run {} {}", start.workflow_id, start.input)).or_default() += 1,
         }
+    }
+    for backfill in &servers.state().backfills {
+        *counts.entry(format!("backfill {}", backfill.request_id)).or_default() += 1;
     }
     lines.extend(counts.into_iter().map(|(run, count)| (run, count.to_string())));
 }

@@ -1,6 +1,8 @@
 //! Makes one schedule in Temporal be as wanted: create, update with conflict token, or nothing. A part of a step:
 //! pure, shared by tenants and connectors. Does not decide what is wanted.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::{
@@ -46,6 +48,8 @@ pub struct Ensured {
     pub change: Change,
     /// What somebody edited by hand and is left so, by the names of a spec's fields.
     pub drift: Vec<&'static str>,
+    /// A tick starts within this long after its time.
+    pub spread: Duration,
 }
 
 /// Why it is not.
@@ -162,6 +166,8 @@ impl EnsureSchedule {
 
     fn verdict(&self, seen: &SeenSchedule) -> Verdict {
         match (&seen.wanted_hash, &self.known_echo) {
+            // Its object is back.
+            _ if seen.left && !self.content_written => Verdict::Write(Change::Updated),
             (Some(hash), known) if *hash == self.wanted.hash() => match known {
                 Some(known) if !self.content_written && *known != seen.echo => {
                     Verdict::Drift(edited_parts(known, &seen.echo))
@@ -208,7 +214,8 @@ impl EnsureSchedule {
             spec_hash: self.wanted.hash(),
             echo_hash: echo.or_else(|| self.known_echo.clone()),
         };
-        Progress::Finished(Ok(Box::new(Ensured { seen, status, change: self.change, drift })))
+        let (change, spread) = (self.change, self.wanted.jitter);
+        Progress::Finished(Ok(Box::new(Ensured { seen, status, change, drift, spread })))
     }
 }
 

@@ -17,6 +17,7 @@ pub(in crate::operator) fn wanted() -> WantedSchedule {
         id: "scheduled-sync-acme".to_owned(),
         owner: ScheduleOwner {
             installation_id: "i".to_owned(),
+            cluster_id: String::new(),
             kind: "TenantSchedule".to_owned(),
             namespace: "acme".to_owned(),
             name: "acme".to_owned(),
@@ -43,11 +44,14 @@ pub(in crate::operator) fn seen(wanted: &WantedSchedule) -> SeenSchedule {
     SeenSchedule {
         owner: Some(wanted.owner.clone()),
         wanted_hash: Some(wanted.hash()),
+        left: false,
+        tenant_id: wanted.input["tenantId"].as_str().and_then(|tenant| tenant.parse().ok()),
         echo: format!("echo of {}", wanted.hash()),
         conflict_token: vec![1],
         state: ScheduleState { paused: wanted.suspended.is_some(), note, ..ScheduleState::default() },
         next_run: Some("2026-11-23T04:00:00Z".parse().expect("timestamp")),
         last_run: None,
+        recent: Vec::new(),
         running: Vec::new(),
         missed_catch_up: 0,
         overlap_skipped: 0,
@@ -95,6 +99,17 @@ fn ensured(progress: Progress) -> Ensured {
         Progress::Finished(Ok(ensured)) => *ensured,
         Progress::Finished(Err(problem)) => panic!("{problem:?}"),
         Progress::Ask(request) => panic!("asks {request:?}"),
+    }
+}
+
+#[test]
+fn a_schedule_that_was_left_is_written_when_its_object_is_back() {
+    let left = SeenSchedule { left: true, ..seen(&wanted()) };
+    for status in [None, Some(known(&left.echo))] {
+        let mut machine = machine(wanted(), Policies::default(), status.as_ref());
+        assert_eq!(update(machine.next(described(left.clone()))).content, Some(wanted()));
+        asks(&machine.next(Some(Ok(Answer::Done))), "DescribeSchedule");
+        assert_eq!(ensured(machine.next(described(seen(&wanted())))).change, Change::Updated);
     }
 }
 

@@ -69,7 +69,9 @@ fn tick_input(input: &Input) -> serde_json::Value {
     serde_json::to_value(tick).expect("one text field")
 }
 
-fn overlap(policy: OverlapPolicy) -> Overlap {
+/// Temporal's word for a policy.
+#[must_use]
+pub fn overlap(policy: OverlapPolicy) -> Overlap {
     match policy {
         OverlapPolicy::Skip => Overlap::Skip,
         OverlapPolicy::BufferOne => Overlap::BufferOne,

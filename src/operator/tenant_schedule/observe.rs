@@ -9,6 +9,7 @@ use crate::{
         conditions::{HEALTHY, reason},
     },
     operator::{
+        schedule_shown,
         status_part::{TENANT_OBSERVED, Wish, time},
         worker_deployment::status::Availability,
     },
@@ -46,6 +47,8 @@ pub fn status(
     let paused_by = current.pause.as_ref().map(|pause| pause.by);
     let healthy = if paused_by == Some(PausedBy::Failure) {
         Wish::no(HEALTHY, reason::PAUSED_BY_FAILURE, "Temporal paused the schedule, because a run failed: status.pause")
+    } else if let Some(overdue) = schedule_shown::overdue(current.overdue_since.as_ref()) {
+        overdue
     } else if failing > 0 {
         // No number in the message: it would change with every connector.
         Wish::no(HEALTHY, reason::CONNECTORS_FAILING, "at least one of the tenant's connectors is not healthy")
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
     use crate::{
         crd::{PauseStatus, conditions::WORKERS_AVAILABLE},
-        operator::status_part::status_of,
+        operator::{status_part::status_of, worker_deployment::status::Pods},
     };
 
     fn members(healthy: &[Option<&str>]) -> Vec<Member> {
@@ -101,6 +104,20 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_of_which_a_tick_is_overdue_is_not_healthy_until_it_is_not() {
+        let now: Timestamp = "2026-11-23T01:00:00Z".parse().expect("timestamp");
+        let reason = |current: &TenantScheduleStatus| {
+            let conditions = status(&members(&[Some("True")]), None, current, now).conditions;
+            conditions.into_iter().find(|of| of.type_ == HEALTHY).map(|of| of.reason).unwrap_or_default()
+        };
+        let overdue = TenantScheduleStatus { overdue_since: Some(time(now)), ..TenantScheduleStatus::default() };
+        assert_eq!(
+            (reason(&overdue).as_str(), reason(&TenantScheduleStatus::default()).as_str()),
+            ("Overdue", "LastSyncSucceeded")
+        );
+    }
+
+    #[test]
     fn workers_are_shown_only_where_the_operator_deploys_them() {
         let now: Timestamp = "2026-11-23T01:00:00Z".parse().expect("timestamp");
         let of = |workers| {
@@ -108,7 +125,7 @@ mod tests {
             status_of(&status.conditions, WORKERS_AVAILABLE).map(str::to_owned)
         };
         assert_eq!(of(None), None);
-        assert_eq!(of(Some(&Availability::Pods { ready: 0 })), Some("False".to_owned()));
-        assert_eq!(of(Some(&Availability::Pods { ready: 1 })), Some("True".to_owned()));
+        assert_eq!(of(Some(&Availability { pods: Pods::Missing, is_stalled: false })), Some("False".to_owned()));
+        assert_eq!(of(Some(&Availability { pods: Pods::Ready, is_stalled: true })), Some("True".to_owned()));
     }
 }

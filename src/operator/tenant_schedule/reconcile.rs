@@ -1,21 +1,33 @@
 //! The step that applies a TenantSchedule: finalizer, claim, schedule, tokens, status. Pure (R36).
 
-use std::{mem, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    time::Duration,
+};
 
-use super::{Input, build, status};
+use jiff::Timestamp;
+
+use super::{
+    Input, build, status,
+    tokens::{self, Verdict},
+};
 use crate::{
-    crd::{HandledTenantTokens, TenantScheduleStatus, conditions::reason},
+    crd::{ConflictPolicy, HandledTenantTokens, TenantScheduleStatus, conditions::reason},
+    error_class::Class,
     operator::{
         error::Error,
         maintenance,
         outcome::{Again, Note, Outcome, is_news},
         schedule::{EnsureSchedule, Ensured, Problem, Progress},
+        schedule_pause::BY_CRON,
         schedule_shown::{self, Shown},
         schedule_terms::Terms,
         status_part::TENANT_CONTROL,
         world::{Answer, Reply, Request, Step},
     },
-    store::{ClaimOutcome, Owner},
+    store::{ClaimOutcome, Owner, TenantVerb},
+    temporal::{StartOutcome, cron_workflows::CronWorkflow},
 };
 
 /// Rest after a refusal, which only an edit or an admin mends: the edit triggers, this catches the admin.
@@ -27,7 +39,10 @@ pub struct Reconcile {
     input: Input,
     resync: Duration,
     handled: HandledTenantTokens,
-    fresh: HandledTenantTokens,
+    /// Tokens that are recorded and still to be judged.
+    recorded: VecDeque<Recorded>,
+    /// Ticks for the tenant beside the schedule.
+    cron: Option<Box<CronWorkflow>>,
     ensured: Option<Box<Ensured>>,
     phase: Phase,
     outcome: Outcome,
@@ -38,20 +53,30 @@ enum Phase {
     Begin,
     Finalizer,
     Claiming,
+    FindingCron,
     Ensuring(Box<EnsureSchedule>),
-    Triggering,
+    EndingCron,
+    Recording,
+    CarryingOut(Recorded),
     Status,
     End,
+}
+
+/// A token, and when this life of the object recorded it.
+#[derive(Debug)]
+struct Recorded {
+    verb: TenantVerb,
+    token: String,
+    at: Option<Timestamp>,
 }
 
 impl Reconcile {
     /// For an object that is not being deleted; settled objects are looked at every `resync`.
     #[must_use]
     pub fn new(input: Input, resync: Duration) -> Self {
-        let handled = status::handled_before(&input);
-        let fresh = status::fresh_tokens(&input, &handled);
-        let outcome = Outcome::settled(resync);
-        Self { input, resync, handled, fresh, ensured: None, phase: Phase::Begin, outcome }
+        let handled = tokens::handled_before(&input);
+        let (recorded, outcome) = (VecDeque::new(), Outcome::settled(resync));
+        Self { input, resync, handled, recorded, cron: None, ensured: None, phase: Phase::Begin, outcome }
     }
 
     fn claim(&mut self) -> Option<Request> {
@@ -61,6 +86,10 @@ impl Reconcile {
 
     fn claimed(&mut self, outcome: ClaimOutcome) -> Option<Request> {
         match outcome {
+            ClaimOutcome::Held if self.may_have_cron() => {
+                self.phase = Phase::FindingCron;
+                Some(Request::FindCronWorkflow(self.input.spec.tenant_id.clone()))
+            }
             ClaimOutcome::Held => self.schedule(),
             ClaimOutcome::HeldBy(owner) => {
                 let message = conflict_message(&self.input, &owner);
@@ -69,8 +98,18 @@ impl Reconcile {
         }
     }
 
+    /// Asked before a schedule is made, and where one was listed or told: at rest it costs nothing.
+    fn may_have_cron(&self) -> bool {
+        let status = &self.input.status;
+        self.input.cron_suspected || status.schedule.is_none() || !is_news(&status.conditions, reason::LEGACY_CRON)
+    }
+
     fn schedule(&mut self) -> Option<Request> {
-        let wanted = build::schedule(&self.input);
+        let mut wanted = build::schedule(&self.input);
+        // Made and paused: no tick comes twice, and none is lost once the cron workflow ends.
+        if self.cron.is_some() && self.input.spec.conflict_policy == ConflictPolicy::Refuse {
+            wanted.suspended = Some(BY_CRON);
+        }
         if maintenance::leaves_out_all_of_one(&wanted.crons, &wanted.excluded) {
             let message = "spec.maintenanceWindows leave no tick of one of spec.schedules: take that one away";
             return self.refuse(reason::INVALID_SPEC, message);
@@ -88,11 +127,14 @@ impl Reconcile {
             }
             Progress::Finished(Ok(ensured)) => {
                 let before = status::shown(&self.input.status);
-                let shown = Shown::of(&ensured, &before, self.input.now);
+                let Input { now, punctuality, .. } = self.input;
+                let shown = Shown::of(&ensured, &before, now, punctuality);
+                let again = schedule_shown::look_again(&ensured, &shown, now, punctuality, self.resync);
+                self.outcome.again = Again::After(again);
                 let conditions = &self.input.status.conditions;
                 self.outcome.notes.extend(schedule_shown::notes(&ensured, conditions, &before, &shown));
                 self.ensured = Some(ensured);
-                self.trigger()
+                self.replace_cron()
             }
             Progress::Finished(Err(Problem::Foreign)) => {
                 let id = build::schedule(&self.input).id;
@@ -109,33 +151,98 @@ impl Reconcile {
         }
     }
 
-    fn trigger(&mut self) -> Option<Request> {
-        let token = self.fresh.trigger.as_ref().or(self.fresh.requested_at.as_ref());
-        match token {
-            Some(token) => {
-                self.phase = Phase::Triggering;
-                Some(build::tick_by_token(&self.input, token))
+    /// The schedule stands: it takes the cron workflow's place where that is asked for.
+    fn replace_cron(&mut self) -> Option<Request> {
+        let Some(cron) = self.cron.clone() else { return self.record() };
+        if self.input.spec.conflict_policy == ConflictPolicy::Adopt {
+            self.phase = Phase::EndingCron;
+            return Some(Request::TerminateCron(cron));
+        }
+        self.outcome.again = Again::After(REFUSED_RECHECK.min(self.resync));
+        if is_news(&self.input.status.conditions, reason::LEGACY_CRON) {
+            let message = status::cron_message(&cron);
+            self.outcome.notes.push(Note::warning(reason::LEGACY_CRON, "Reconcile", message));
+        }
+        self.record()
+    }
+
+    fn cron_ended(&mut self, was_there: bool) -> Option<Request> {
+        if let Some(cron) = self.cron.take().filter(|_| was_there) {
+            let message = format!("ended cron workflow {}: the schedule has taken its place", cron.workflow_id);
+            self.outcome.notes.push(Note::normal("LegacyCronEnded", "Schedule", message));
+        }
+        self.record()
+    }
+
+    fn record(&mut self) -> Option<Request> {
+        let tokens = tokens::to_record(&self.input);
+        if tokens.is_empty() {
+            return self.applied();
+        }
+        self.phase = Phase::Recording;
+        let recorder = tokens::recorder(&self.input);
+        Some(Request::RecordTenantTokens(self.input.spec.tenant_id.clone(), recorder, tokens))
+    }
+
+    fn recorded(&mut self, times: &BTreeMap<TenantVerb, Timestamp>) -> Option<Request> {
+        let tokens = tokens::to_record(&self.input).into_iter();
+        self.recorded = tokens.map(|(verb, token)| Recorded { verb, token, at: times.get(&verb).copied() }).collect();
+        self.carry_out()
+    }
+
+    fn carry_out(&mut self) -> Option<Request> {
+        let Some(next) = self.recorded.pop_front() else { return self.applied() };
+        let seen = self.ensured.as_ref().and_then(|ensured| ensured.seen.as_ref());
+        match tokens::judge(&self.input, next.verb, &next.token, next.at, seen) {
+            Verdict::CarryOut(request) => {
+                self.phase = Phase::CarryingOut(next);
+                Some(request)
             }
-            None => self.applied(),
+            Verdict::Done => {
+                tokens::mirror(&mut self.handled, next.verb, next.token, next.at, None);
+                self.carry_out()
+            }
+            Verdict::Refused(why) => self.refuse_token(next, why),
         }
     }
 
-    fn triggered(&mut self) -> Option<Request> {
-        if let Some(token) = self.fresh.trigger.take() {
-            self.handled.trigger = Some(token);
-        } else if let Some(token) = self.fresh.requested_at.take() {
-            self.handled.requested_at = Some(token);
+    fn refuse_token(&mut self, refused: Recorded, why: &'static str) -> Option<Request> {
+        let message = format!("backfill {} is refused: {why}; ask again with a new token", refused.token);
+        self.outcome.notes.push(Note::warning("BackfillRefused", "Backfill", message));
+        tokens::mirror(&mut self.handled, refused.verb, refused.token, refused.at, Some(why));
+        self.carry_out()
+    }
+
+    fn carried_out(&mut self, done: Recorded, reply: Reply) -> Option<Request> {
+        match (reply, done.verb) {
+            // It runs already: somebody lost an answer.
+            (Ok(Answer::Started(StartOutcome::AlreadyStarted)), _) => {}
+            (Ok(_), TenantVerb::Backfill) => {
+                let message = format!("backfill {}: its ticks run now", done.token);
+                self.outcome.notes.push(Note::normal("BackfillStarted", "Backfill", message));
+            }
+            (Ok(_), _) => {
+                let message = "started a sync of the tenant's connectors";
+                self.outcome.notes.push(Note::normal("RunTriggered", "Trigger", message));
+            }
+            (Err(error), TenantVerb::Backfill) if error.class() == Class::Invalid => {
+                return self.refuse_token(done, "RefusedByTemporal");
+            }
+            (Err(error), _) => return self.not_carried_out(error),
         }
-        self.outcome.notes.push(Note::normal("RunTriggered", "Trigger", "started a sync of the tenant's connectors"));
-        self.trigger()
+        tokens::mirror(&mut self.handled, done.verb, done.token, done.at, None);
+        self.carry_out()
+    }
+
+    /// The schedule stands; what tokens ask for is tried again.
+    fn not_carried_out(&mut self, error: Error) -> Option<Request> {
+        self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
+        self.applied()
     }
 
     fn applied(&mut self) -> Option<Request> {
         let ensured = self.ensured.as_ref()?;
-        if self.outcome.failed.is_none() {
-            self.outcome.again = Again::After(schedule_shown::look_again(ensured, self.input.now, self.resync));
-        }
-        let status = status::applied(&self.input, &self.handled, ensured);
+        let status = status::applied(&self.input, &self.handled, ensured, self.cron.as_deref());
         self.write(&status)
     }
 
@@ -176,17 +283,21 @@ impl Step for Reconcile {
             }
             (Phase::Begin, _) | (Phase::Finalizer, Some(Ok(_))) => self.claim(),
             (Phase::Claiming, Some(Ok(Answer::Claim(outcome)))) => self.claimed(outcome),
-            (Phase::Ensuring(machine), reply) => self.ensure(machine, reply),
-            (Phase::Triggering, Some(Ok(_))) => self.triggered(),
-            (Phase::Triggering, Some(Err(error))) => {
-                self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
-                self.applied()
+            (Phase::FindingCron, Some(Ok(Answer::CronWorkflow(found)))) => {
+                self.cron = found;
+                self.schedule()
             }
+            (Phase::Ensuring(machine), reply) => self.ensure(machine, reply),
+            (Phase::EndingCron, Some(Ok(Answer::Ended(was_there)))) => self.cron_ended(was_there),
+            (Phase::EndingCron, Some(Err(error))) => self.not_carried_out(error),
+            (Phase::Recording, Some(Ok(Answer::Recorded(times)))) => self.recorded(&times),
+            (Phase::Recording, Some(Err(error))) => self.not_carried_out(error),
+            (Phase::CarryingOut(token), Some(reply)) => self.carried_out(token, reply),
             (Phase::Status | Phase::Finalizer, Some(Err(error))) => {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None
             }
-            (Phase::Claiming, Some(Err(error))) => self.later(error),
+            (Phase::Claiming | Phase::FindingCron, Some(Err(error))) => self.later(error),
             (Phase::Status, Some(Ok(_))) | (Phase::End, _) => None,
             (_, _) => self.later(Error::Unsettled("an answer to another question while a tenant was reconciled")),
         }

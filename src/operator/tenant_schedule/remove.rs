@@ -27,6 +27,7 @@ enum Phase {
     Begin,
     AskingClaim,
     RemovingSchedule(RemoveSchedule),
+    LeavingSchedule(RemoveSchedule),
     Unprojecting,
     Releasing,
     Status,
@@ -51,7 +52,10 @@ impl Remove {
             return self.release();
         }
         match self.input.spec.deletion_policy {
-            DeletionPolicy::Orphan => self.release(),
+            DeletionPolicy::Orphan => {
+                let owner = self.input.installation.schedule_owner(&self.input.key);
+                self.leave_schedule(RemoveSchedule::leaving(self.schedule_id(), owner), None)
+            }
             DeletionPolicy::Delete => {
                 self.phase = Phase::AskingClaim;
                 Some(Request::TenantClaim(self.input.spec.tenant_id.clone()))
@@ -75,6 +79,24 @@ impl Remove {
                     self.outcome.notes.push(Note::normal("ScheduleDeleted", "Delete", message));
                 }
                 self.unproject()
+            }
+            Progress::Finished(Err(error)) => self.blocked(error),
+        }
+    }
+
+    /// The mark is in Temporal, where a sweep looks: without it what was left on purpose would be taken for a stray.
+    fn leave_schedule(&mut self, mut machine: RemoveSchedule, reply: Option<Reply>) -> Option<Request> {
+        match machine.next(reply) {
+            Progress::Ask(request) => {
+                self.phase = Phase::LeavingSchedule(machine);
+                Some(request)
+            }
+            Progress::Finished(Ok(marked)) => {
+                if marked {
+                    let message = format!("schedule {} stays in Temporal and goes on firing", self.schedule_id());
+                    self.outcome.notes.push(Note::normal("ScheduleLeft", "Delete", message));
+                }
+                self.release()
             }
             Progress::Finished(Err(error)) => self.blocked(error),
         }
@@ -115,6 +137,7 @@ impl Step for Remove {
         match (mem::replace(&mut self.phase, Phase::End), reply) {
             (Phase::Begin, _) => self.begin(),
             (Phase::RemovingSchedule(machine), reply) => self.remove_schedule(machine, reply),
+            (Phase::LeavingSchedule(machine), reply) => self.leave_schedule(machine, reply),
             (Phase::Status | Phase::Releasing, Some(Err(error))) => {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None

@@ -1,9 +1,9 @@
 //! The control-plane part of a TenantSchedule's status, from what was applied. Pure.
 
-use super::Input;
+use super::{Input, tokens};
 use crate::{
     crd::{
-        HandledTenantTokens, NOT_OBSERVED, PausedBy, TenantScheduleStatus,
+        HandledTenantTokens, PausedBy, TenantScheduleStatus,
         conditions::{READY, RECONCILING, STALLED, reason},
     },
     operator::{
@@ -13,37 +13,22 @@ use crate::{
         schedule_shown::{self, Shown},
         status_part::{TENANT_CONTROL, Wish, status_of},
     },
-    temporal::schedules::ScheduleState,
+    temporal::{cron_workflows::CronWorkflow, schedules::ScheduleState},
 };
-
-/// Tokens that are handled before anything is done: at first sight all that are present (R8).
-#[must_use]
-pub fn handled_before(input: &Input) -> HandledTenantTokens {
-    if input.status.observed_generation == NOT_OBSERVED {
-        HandledTenantTokens { trigger: trigger(input), requested_at: input.requested_at.clone() }
-    } else {
-        input.status.last_handled.clone().unwrap_or_default()
-    }
-}
-
-/// Tokens to be carried out: present and not handled.
-#[must_use]
-pub fn fresh_tokens(input: &Input, handled: &HandledTenantTokens) -> HandledTenantTokens {
-    HandledTenantTokens {
-        trigger: trigger(input).filter(|token| handled.trigger.as_ref() != Some(token)),
-        requested_at: input.requested_at.clone().filter(|token| handled.requested_at.as_ref() != Some(token)),
-    }
-}
-
-fn trigger(input: &Input) -> Option<String> {
-    input.spec.requests.as_ref()?.trigger.as_ref().map(|request| request.token.clone())
-}
 
 /// The schedule stands.
 #[must_use]
-pub fn applied(input: &Input, handled: &HandledTenantTokens, ensured: &Ensured) -> TenantScheduleStatus {
-    let shown = Shown::of(ensured, &shown(&input.status), input.now);
-    let mut wishes = ready(input, ensured, &shown);
+pub fn applied(
+    input: &Input,
+    handled: &HandledTenantTokens,
+    ensured: &Ensured,
+    cron: Option<&CronWorkflow>,
+) -> TenantScheduleStatus {
+    let shown = Shown::of(ensured, &shown(&input.status), input.now, input.punctuality);
+    let mut wishes = match cron {
+        Some(cron) => refusal(reason::LEGACY_CRON, cron_message(cron)),
+        None => ready(input, ensured, &shown),
+    };
     wishes.push(schedule_shown::synced(ensured));
     let status = TenantScheduleStatus {
         schedule: Some(ensured.status.clone()),
@@ -52,9 +37,19 @@ pub fn applied(input: &Input, handled: &HandledTenantTokens, ensured: &Ensured) 
         counts: shown.counts,
         next_run_time: shown.next_run_time,
         last_run_time: shown.last_run_time,
+        overdue_since: shown.overdue_since,
         ..observed(input, handled)
     };
     with_conditions(input, status, wishes)
+}
+
+/// What to do about a cron workflow that ticks beside the schedule.
+#[must_use]
+pub fn cron_message(cron: &CronWorkflow) -> String {
+    format!(
+        "cron workflow {} already ticks for this tenant; the schedule waits, paused: terminate it in Temporal, or let spec.conflictPolicy: Adopt do it",
+        cron.workflow_id
+    )
 }
 
 /// What a status tells of the schedule.
@@ -65,6 +60,7 @@ pub fn shown(status: &TenantScheduleStatus) -> Shown {
         counts: status.counts,
         next_run_time: status.next_run_time.clone(),
         last_run_time: status.last_run_time.clone(),
+        overdue_since: status.overdue_since.clone(),
     }
 }
 
@@ -135,7 +131,7 @@ pub fn cleanup_blocked(input: &Input, error: &Error) -> TenantScheduleStatus {
         Wish::no(READY, reason::CLEANUP_BLOCKED, message.clone()),
         Wish::yes(RECONCILING, reason::PROGRESSING_WITH_RETRY, message),
     ];
-    with_conditions(input, observed(input, &handled_before(input)), wishes)
+    with_conditions(input, observed(input, &tokens::handled_before(input)), wishes)
 }
 
 fn observed(input: &Input, handled: &HandledTenantTokens) -> TenantScheduleStatus {

@@ -1,14 +1,18 @@
 //! The steps of TenantSchedule against a small world: each fault at each call, then again, must end as if undisturbed.
 
+mod cron;
+mod requests;
+
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Input, build, reconcile::Reconcile, remove::Remove};
 use crate::{
-    crd::{HandledTenantTokens, TenantScheduleStatus},
+    crd::TenantScheduleStatus,
     operator::{
         names::Installation,
         outcome::{Again, Outcome},
+        schedule_overdue::Punctuality,
         world::Kind,
         world_fake::{FakeWorld, every_fault, key, run},
     },
@@ -34,8 +38,10 @@ fn input(world: &FakeWorld, spec: serde_json::Value) -> Input {
         status: status.unwrap_or_default(),
         requested_at: None,
         force_delete: false,
+        cron_suspected: false,
         deleting: false,
         now: now(),
+        punctuality: Punctuality::default(),
         installation: Installation::new("installation".to_owned(), None),
     }
 }
@@ -58,10 +64,16 @@ fn whatever_call_fails_and_however_the_next_reconcile_ends_as_if_undisturbed() {
     let undisturbed = FakeWorld::default();
     reconcile(&undisturbed, spec());
     let calls = undisturbed.calls();
-    assert_eq!(
-        calls,
-        ["AddFinalizer", "PutTenant", "DescribeSchedule", "CreateSchedule", "DescribeSchedule", "ApplyStatus"]
-    );
+    let expected = [
+        "AddFinalizer",
+        "PutTenant",
+        "FindCronWorkflow",
+        "DescribeSchedule",
+        "CreateSchedule",
+        "DescribeSchedule",
+        "ApplyStatus",
+    ];
+    assert_eq!(calls, expected);
     for fault in every_fault(calls.len()) {
         let world = FakeWorld::default();
         world.fail(Some(fault));
@@ -169,7 +181,7 @@ fn windows_that_leave_no_tick_are_refused_before_temporal_sees_them() {
     let windows = json!([{"schedule": "0 22 * * *", "duration": "8h"}]);
     reconcile(&world, json!({"tenantId": "acme", "schedules": ["0 3 * * *"], "maintenanceWindows": windows}));
     assert_eq!(condition(&world, "Ready"), "False/InvalidSpec");
-    assert_eq!(world.calls(), ["AddFinalizer", "PutTenant", "ApplyStatus"]);
+    assert_eq!(world.calls(), ["AddFinalizer", "PutTenant", "FindCronWorkflow", "ApplyStatus"]);
 }
 
 #[test]
@@ -198,28 +210,6 @@ fn an_outage_is_shown_on_what_was_never_applied_and_on_nothing_else() {
     let outcome = reconcile(&world, spec());
     assert!(outcome.failed.is_some());
     assert_eq!(world.calls(), ["PutTenant", "DescribeSchedule"], "no status write (R28)");
-}
-
-#[test]
-fn tokens_are_recorded_at_first_sight_even_if_the_first_thing_seen_is_an_outage() {
-    let with_token = |token: &str| json!({"tenantId": "acme", "requests": {"trigger": {"token": token}}});
-    let world = FakeWorld::default();
-    world.fail(Some(crate::operator::world_fake::Fault::Lost(2)));
-    reconcile(&world, with_token("from-git"));
-    world.fail(None);
-    reconcile(&world, with_token("from-git"));
-    assert!(world.state().workflows.is_empty());
-    assert_eq!(
-        shown(&world).last_handled,
-        Some(HandledTenantTokens { trigger: Some("from-git".to_owned()), requested_at: None })
-    );
-    for fault in every_fault(4) {
-        world.fail(Some(fault));
-        reconcile(&world, with_token("now"));
-        world.fail(None);
-        reconcile(&world, with_token("now"));
-        assert_eq!(world.state().workflows, ["scheduled-sync-acme-now"], "{fault:?}");
-    }
 }
 
 #[test]
@@ -252,6 +242,63 @@ fn a_blocked_deletion_says_so_once_and_force_delete_ends_it() {
     let forced = Input { force_delete: true, ..input(&world, spec()) };
     run(&world, Remove::new(forced));
     assert_eq!(world.calls(), ["RemoveFinalizer"]);
+}
+
+#[test]
+fn a_schedule_left_on_purpose_carries_a_mark_before_its_object_goes_and_loses_it_when_the_object_is_back() {
+    let orphan = || json!({"tenantId": "acme", "deletionPolicy": "Orphan"});
+    let undisturbed = FakeWorld::default();
+    reconcile(&undisturbed, orphan());
+    undisturbed.fail(None);
+    let outcome = run(&undisturbed, Remove::new(input(&undisturbed, orphan())));
+    let calls = undisturbed.calls();
+    assert_eq!(calls, ["DescribeSchedule", "LeaveSchedule", "DescribeSchedule", "RemoveFinalizer"]);
+    assert_eq!(reasons(&outcome), ["ScheduleLeft"]);
+    for fault in every_fault(calls.len()) {
+        let world = FakeWorld::default();
+        reconcile(&world, orphan());
+        world.fail(Some(fault));
+        run(&world, Remove::new(input(&world, orphan())));
+        let released = !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme"));
+        assert!(!released || world.state().schedules.values().all(|seen| seen.left), "the mark goes first ({fault:?})");
+        world.fail(None);
+        run(&world, Remove::new(input(&world, orphan())));
+        assert!(world.state().schedules.values().all(|seen| seen.left), "{fault:?}");
+        assert!(!world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")), "{fault:?}");
+        reconcile(&world, orphan());
+        assert!(world.state().schedules.values().all(|seen| !seen.left), "{fault:?}");
+    }
+}
+
+#[test]
+fn a_schedule_of_somebody_else_is_not_marked_as_left() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    by_hand(&world, |seen| seen.owner = None);
+    let orphan = json!({"tenantId": "acme", "deletionPolicy": "Orphan"});
+    run(&world, Remove::new(input(&world, orphan)));
+    assert!(world.state().schedules.values().all(|seen| !seen.left) && !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")));
+}
+
+#[test]
+fn an_overdue_tick_is_told_once_and_over_when_a_run_starts() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    assert_eq!(shown(&world).next_run_time.map(|next| next.0.to_string()).as_deref(), Some("2026-11-23T04:00:00Z"));
+    let at = |text: &str| -> Timestamp { text.parse().expect("timestamp") };
+    let look = |now: &str| {
+        by_hand(&world, |seen| seen.next_run = Some("2026-11-23T08:00:00Z".parse().expect("timestamp")));
+        let input = Input { now: at(now), ..input(&world, spec()) };
+        run(&world, Reconcile::new(input, RESYNC))
+    };
+    let early = look("2026-11-23T04:00:05Z");
+    assert_eq!((reasons(&early), early.again), (vec![], Again::After(RESYNC)), "it may be in a queue");
+    assert_eq!(reasons(&look("2026-11-23T04:16:00Z")), ["RunOverdue"]);
+    assert_eq!(shown(&world).overdue_since.map(|tick| tick.0), Some(at("2026-11-23T04:00:00Z")));
+    assert_eq!(reasons(&look("2026-11-23T04:30:00Z")), [""; 0]);
+    by_hand(&world, |seen| seen.last_run = Some("2026-11-23T04:31:00Z".parse().expect("timestamp")));
+    assert_eq!(reasons(&look("2026-11-23T04:32:00Z")), [""; 0]);
+    assert_eq!(shown(&world).overdue_since, None);
 }
 
 #[test]

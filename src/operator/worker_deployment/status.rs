@@ -1,50 +1,55 @@
-//! Whether workers are there, from their Deployment. Pure.
-
-use k8s_openapi::api::apps::v1::Deployment;
+//! Whether workers are there, as tenants are told. Pure.
 
 use crate::{
     crd::conditions::{WORKERS_AVAILABLE, reason},
     operator::status_part::Wish,
 };
 
-/// The pool's pods. Their number is in metrics of Kubernetes, not in our conditions: it would churn.
+/// A pool as seen from outside. Numbers of pods are in metrics of Kubernetes, not in our conditions: they would churn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Availability {
-    /// Its Deployment was not seen yet.
+pub struct Availability {
+    /// Those of the build that takes new runs.
+    pub pods: Pods,
+    /// The wanted build does not get ready, or does not poll.
+    pub is_stalled: bool,
+}
+
+/// The pods of the build that takes new runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pods {
+    /// Not seen yet.
     Pending,
-    /// Pods that are ready.
-    Pods {
-        /// How many.
-        ready: i32,
-    },
+    /// None is ready.
+    Missing,
+    /// One at least is ready.
+    Ready,
+    /// There are some whenever there is something to do. One state whether or not there are any now, so that a pool which
+    /// rests between ticks does not rewrite every tenant's status at each of them.
+    OnDemand,
 }
 
 impl Availability {
-    /// From the Deployment, if it is there.
-    #[must_use]
-    pub fn of(deployment: Option<&Deployment>) -> Self {
-        match deployment.and_then(|deployment| deployment.status.as_ref()) {
-            Some(status) => Self::Pods { ready: status.ready_replicas.unwrap_or_default() },
-            None => Self::Pending,
-        }
-    }
+    /// Before anything was seen.
+    pub const PENDING: Self = Self { pods: Pods::Pending, is_stalled: false };
 
-    /// Whether syncs can run.
-    #[must_use]
-    pub fn is_available(self) -> bool {
-        matches!(self, Self::Pods { ready } if ready > 0)
-    }
-
-    /// The condition `WorkersAvailable`.
+    /// The condition `WorkersAvailable`. A rollout that stalls takes no work from the build that does it.
     #[must_use]
     pub fn wish(&self) -> Wish {
-        match self {
-            Self::Pending => {
+        match (self.pods, self.is_stalled) {
+            (Pods::Pending, _) => {
                 Wish::unknown(WORKERS_AVAILABLE, reason::DEPLOYMENT_PENDING, "the workers are being deployed")
             }
-            Self::Pods { ready } if *ready > 0 => Wish::yes(WORKERS_AVAILABLE, reason::PODS_READY, "workers are ready"),
-            Self::Pods { .. } => {
+            (Pods::Missing, _) => {
                 Wish::no(WORKERS_AVAILABLE, reason::NO_PODS_READY, "no worker pod is ready: syncs wait until one is")
+            }
+            (Pods::Ready | Pods::OnDemand, true) => Wish::yes(
+                WORKERS_AVAILABLE,
+                reason::ROLLOUT_STALLED,
+                "workers are ready; a newer build does not get ready and takes no work",
+            ),
+            (Pods::Ready, false) => Wish::yes(WORKERS_AVAILABLE, reason::PODS_READY, "workers are ready"),
+            (Pods::OnDemand, false) => {
+                Wish::yes(WORKERS_AVAILABLE, reason::ON_DEMAND, "workers are started when there is something to do")
             }
         }
     }

@@ -164,6 +164,11 @@ impl State {
         self.object(key).is_some_and(|object| object.finalizers.iter().any(|of| of == SCHEDULE_FINALIZER))
     }
 
+    pub(super) fn tenant_of(&self, kind: Kind, namespace: &str, name: &str) -> Option<String> {
+        let object = self.objects.get(&(kind, namespace.to_owned(), name.to_owned()))?;
+        Some(object.spec["tenantId"].as_str().unwrap_or_default().to_owned())
+    }
+
     pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<SecretFields> {
         self.secrets.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }

@@ -9,7 +9,7 @@ mod store;
 mod temporal;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -31,7 +31,10 @@ use super::{
 use crate::{
     model::config::SecretFields,
     store::{Owner, Store, TenantProjection},
-    temporal::schedules::SeenSchedule,
+    temporal::{
+        cron_workflows::CronWorkflow,
+        schedules::{Backfill, SeenSchedule},
+    },
 };
 
 /// What the servers hold, and what happened to them.
@@ -55,6 +58,9 @@ pub(super) struct State {
     /// How often a schedule is described as it was after each update: the server applies those in its own time.
     pub(super) update_lag: usize,
     pub(super) updates: Vec<temporal::Waiting>,
+    /// Cron workflows at work, by tenant.
+    pub(super) cron_workflows: HashMap<String, CronWorkflow>,
+    pub(super) backfills: Vec<Backfill>,
     pub(super) workflows: Vec<String>,
     pub(super) started: Vec<StartWorkflow>,
     pub(super) open: BTreeSet<String>,
@@ -99,6 +105,8 @@ impl State {
             schedules: BTreeMap::new(),
             update_lag: 0,
             updates: Vec::new(),
+            cron_workflows: HashMap::new(),
+            backfills: Vec::new(),
             workflows: Vec::new(),
             started: Vec::new(),
             open: BTreeSet::new(),
@@ -159,6 +167,22 @@ impl FakeWorld {
         block_on(self.store.put_tenant(&projection)).expect("claimed");
     }
 
+    /// A cron workflow that somebody started by hand for the tenant `acme`.
+    pub(super) fn start_cron(&self) {
+        let cron = CronWorkflow {
+            workflow_id: "nightly".to_owned(),
+            first_run_id: "r1".to_owned(),
+            tenant_id: "acme".parse().expect("id"),
+        };
+        self.state().cron_workflows.insert("acme".to_owned(), cron);
+    }
+
+    /// Tenants whose claim is marked removed.
+    pub(super) fn removed_tenants(&self) -> Vec<String> {
+        let rows = self.servers.file.rows("SELECT tenant_id FROM tenant WHERE removed_at IS NOT NULL");
+        rows.into_iter().flatten().flatten().collect()
+    }
+
     /// A connector of the tenant `acme` as workers read it; `None` once it is removed.
     pub(super) fn projected(&self, connector: &str) -> Option<crate::store::ConnectorRecord> {
         let ids = ("acme".parse().expect("an id"), connector.parse().expect("an id"));
@@ -201,6 +225,9 @@ impl FakeWorld {
                 self.told(store.remove_tenant(&tenant, &owner).await.map(|()| Answer::Done))
             }
             Request::TenantClaim(tenant) => self.told(store.tenant_claim(&tenant).await.map(Answer::Claimant)),
+            Request::RecordTenantTokens(tenant, uid, tokens) => {
+                self.told(store.record_tenant_tokens(&tenant, &uid, &tokens).await.map(Answer::Recorded))
+            }
             Request::PutConnector(connector) => {
                 self.told(store.put_connector(&connector).await.map(Box::new).map(Answer::Connector))
             }
@@ -214,11 +241,25 @@ impl FakeWorld {
                 self.state().delete_schedule(&id);
                 Ok(Answer::Done)
             }
+            Request::LeaveSchedule(id, token) => self.state().leave_schedule(&id, &token).map(|()| Answer::Done),
+            Request::BackfillSchedule(backfill) => self.state().backfill(*backfill).map(|()| Answer::Done),
+            Request::ListSchedules => Ok(Answer::Schedules(self.state().list_schedules())),
+            Request::FindCronWorkflow(tenant) => {
+                let found = self.state().cron_workflows.get(tenant.as_str()).cloned();
+                Ok(Answer::CronWorkflow(found.map(Box::new)))
+            }
+            Request::TerminateCron(cron) => {
+                Ok(Answer::Ended(self.state().cron_workflows.remove(cron.tenant_id.as_str()).is_some()))
+            }
             Request::StartWorkflow(start) => Ok(Answer::Started(self.state().start(start))),
             Request::GetSecret { namespace, name } => Ok(Answer::Secret(self.state().secret(&namespace, &name))),
+            Request::TenantOf(kind, namespace, name) => {
+                Ok(Answer::Tenant(self.state().tenant_of(kind, &namespace, &name)))
+            }
             Request::AddFinalizer(key) => self.state().finalizer(&key, true),
             Request::RemoveFinalizer(key) => self.state().finalizer(&key, false),
             Request::ApplyStatus(key, part) => self.state().apply_status(&key, part),
+            Request::Workers(_) => unreachable!("rollouts have a world of their own"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -16,7 +16,7 @@ use crate::{
         error::Error,
         world::{Answer, Reply},
     },
-    store::{self, HandledToken, Store},
+    store::{self, Store},
 };
 
 /// Times and opens; nothing runs on it.
@@ -41,6 +41,11 @@ pub(in crate::operator) struct File {
 }
 
 impl File {
+    /// Changes rows behind everybody's back.
+    pub(in crate::operator) fn execute(&self, sql: &str) {
+        rusqlite::Connection::open(&self.path).expect("opens").execute_batch(sql).expect("executes");
+    }
+
     /// Rows of a query as texts, for the eyes of tests.
     pub(in crate::operator) fn rows(&self, sql: &str) -> Vec<Vec<Option<String>>> {
         let connection = rusqlite::Connection::open(&self.path).expect("opens");
@@ -81,9 +86,13 @@ impl FakeWorld {
     pub(super) fn told(&self, answer: Result<Answer, store::Error>) -> Reply {
         self.leadership.heed(&answer);
         let mut answer = answer.map_err(Error::Store)?;
-        if let Answer::Connector(told) = &mut answer {
-            let mut state = self.state();
-            told.fresh_tokens.values_mut().chain(told.handled.values_mut()).for_each(|of| state.retell(of));
+        let mut state = self.state();
+        match &mut answer {
+            Answer::Connector(told) => {
+                told.fresh_tokens.values_mut().chain(told.handled.values_mut()).for_each(|of| state.retell(&mut of.at));
+            }
+            Answer::Recorded(times) => times.values_mut().for_each(|at| state.retell(at)),
+            _ => {}
         }
         Ok(answer)
     }
@@ -91,16 +100,11 @@ impl FakeWorld {
 
 impl State {
     /// The time of a record by this world's clock: when it was first told of, and no two at once.
-    fn retell(&mut self, handled: &mut HandledToken) {
-        if let Some(&at) = self.recorded.get(&handled.at) {
-            handled.at = at;
-            return;
-        }
+    fn retell(&mut self, recorded_at: &mut Timestamp) {
         let mut at = self.now;
         while self.recorded.values().any(|of| *of == at) {
             at += SignedDuration::from_micros(1);
         }
-        self.recorded.insert(handled.at, at);
-        handled.at = at;
+        *recorded_at = *self.recorded.entry(*recorded_at).or_insert(at);
     }
 }

@@ -4,16 +4,11 @@
 use super::State;
 use crate::{
     error_class::Class,
-    operator::{
-        cron::minutes_of_day,
-        error::Error,
-        schedule::tests::seen,
-        world::StartWorkflow,
-    },
+    operator::{cron::minutes_of_day, error::Error, schedule::tests::seen, world::StartWorkflow},
     temporal::{
         self, StartOutcome,
         client::IdReuse,
-        schedules::{ScheduleUpdate, SeenSchedule, WantedSchedule},
+        schedules::{Backfill, ListedSchedule, RecentRun, ScheduleUpdate, SeenSchedule, WantedSchedule},
     },
 };
 
@@ -77,6 +72,37 @@ impl State {
             self.updates.push(Waiting { update, descriptions: self.update_lag });
         }
         Ok(())
+    }
+
+    /// As `Temporal::leave_schedule` does it: it looks before it writes, and the mark goes with the next write of a content.
+    pub(super) fn leave_schedule(&mut self, id: &str, conflict_token: &[u8]) -> Result<(), Error> {
+        let attempted = "update a schedule";
+        let schedule = self.schedules.get_mut(id).ok_or(Error::Temporal(temporal::Error::NotFound { attempted }))?;
+        if schedule.conflict_token != conflict_token {
+            return Err(Error::Temporal(temporal::Error::Conflict { attempted, code: "token".to_owned() }));
+        }
+        schedule.left = true;
+        moved(schedule);
+        Ok(())
+    }
+
+    /// The worst of servers: it forgets at once which requests it had.
+    pub(super) fn backfill(&mut self, backfill: Backfill) -> Result<(), Error> {
+        let attempted = "backfill a schedule";
+        let schedule = self.schedules.get_mut(&backfill.schedule_id);
+        let schedule = schedule.ok_or(Error::Temporal(temporal::Error::NotFound { attempted }))?;
+        schedule.recent.push(RecentRun { tick: backfill.from, started: self.now });
+        self.backfills.push(backfill);
+        Ok(())
+    }
+
+    pub(super) fn list_schedules(&self) -> Vec<ListedSchedule> {
+        let listed = |(id, seen): (&String, &SeenSchedule)| ListedSchedule {
+            id: id.clone(),
+            owner: seen.owner.clone(),
+            upcoming: seen.next_run.into_iter().filter(|_| !seen.state.paused).collect(),
+        };
+        self.schedules.iter().map(listed).collect()
     }
 
     /// A lost race is dropped without a word (sdk-rust#1157).

@@ -1,6 +1,10 @@
 //! The overlay of refreshed tokens and its lock.
 
-use gtm_sync::{error_class::Class, store::ConnectorProjection};
+use gtm_sync::{
+    credentials::Sealed,
+    error_class::Class,
+    store::{BaseCredential, ConnectorProjection},
+};
 
 use super::world::{World, connector, connector_id, credential, sealed, tenant_id};
 
@@ -42,13 +46,21 @@ pub(crate) async fn a_dead_holders_lock_is_void_after_a_minute(world: &World) {
     world.store.save_overlay(&heir, 1, &sealed("heir")).await.expect("saves");
 }
 
-pub(crate) async fn an_equal_digest_keeps_the_overlay_and_another_drops_it(world: &World) {
+pub(crate) async fn an_equal_digest_keeps_the_overlay_under_any_key_and_another_drops_it(world: &World) {
     world.projected().await;
     let lock = world.store.lock_refresh(&tenant_id(), &connector_id()).await.expect("asks").expect("free");
     world.store.save_overlay(&lock, 1, &sealed("refreshed")).await.expect("saves");
     let lock = world.store.lock_refresh(&tenant_id(), &connector_id()).await.expect("asks").expect("free");
     world.store.put_connector(&connector()).await.expect("projects");
     assert!(world.store.overlay(&tenant_id(), &connector_id()).await.expect("reads").is_some());
+
+    let resealed = Sealed { key_id: "key-2".to_owned(), ciphertext: b"under another key".to_vec() };
+    let content = BaseCredential { sealed: resealed.clone(), digest: credential("digest-1").digest };
+    let resealing = ConnectorProjection { credential: Some(content), ..connector() };
+    assert_eq!(world.store.put_connector(&resealing).await.expect("projects").credential_revision, 1);
+    assert!(world.store.overlay(&tenant_id(), &connector_id()).await.expect("reads").is_some(), "sealed again");
+    let read = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("projected");
+    assert_eq!(read.credential.map(|credential| credential.sealed), Some(resealed));
 
     let rotated = ConnectorProjection { credential: Some(credential("digest-2")), ..connector() };
     assert_eq!(world.store.put_connector(&rotated).await.expect("projects").credential_revision, 2);

@@ -14,7 +14,7 @@ pub(crate) async fn a_complete_run_moves_the_cursor_and_frees_the_lease(world: &
     let rows = batch(&[contact("1", None, "a")], &[rejected("2", "X", None)]);
     let reference = world.stage(&lease, 0, load_at_end(), rows).await;
     let applied = world.store.apply(&lease, std::slice::from_ref(&reference)).await.expect("applies");
-    let end = world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    let end = world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     assert_eq!((end.next_seq, end.stats), (1, applied.stats));
     assert!(end.failed_streams.is_empty());
     assert_eq!(world.store.lease_holder(&tenant_id(), &connector_id()).await, Ok(None));
@@ -22,7 +22,11 @@ pub(crate) async fn a_complete_run_moves_the_cursor_and_frees_the_lease(world: &
     assert_eq!((record.load, record.generation), (None, 1));
     assert_eq!(record.cursor.streams.get("contacts"), Some(&load_at_end().upper));
 
-    assert_eq!(world.store.finish_run(&lease, &RunEnd::Complete).await.as_ref(), Ok(&end), "a second call");
+    assert_eq!(
+        world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.as_ref(),
+        Ok(&end),
+        "a second call"
+    );
     assert_eq!(world.store.failed_records(&lease, 10).await, Ok(applied.failed.clone()), "read after the end");
     assert_eq!(world.store.apply(&lease, &[reference]).await, Ok(applied), "recorded");
     let late = world.store.stage(&lease, &super::world::staged(1, load_at(2), batch(&[], &[]))).await;
@@ -36,7 +40,7 @@ pub(crate) async fn more_and_failed_keep_the_load(world: &World) {
         let lease = world.lease(&workflow_id).await.lease;
         world.write(&lease, round, &[]).await;
         world.stage(&lease, round + 1, load_at(99), batch(&[], &[])).await;
-        world.store.finish_run(&lease, &end).await.expect("finishes");
+        world.store.finish_run(&lease, &end, Default::default()).await.expect("finishes");
         assert_eq!(world.count("staged_batch").await, 0, "no orphans stay");
         let record = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("known");
         assert_eq!((record.load, record.generation), (Some(load_at(round + 1)), 0));
@@ -52,7 +56,7 @@ pub(crate) async fn a_load_that_is_not_at_its_end_cannot_complete(world: &World)
     world.projected().await;
     let lease = world.lease("run-1").await.lease;
     world.write(&lease, 0, &[]).await;
-    let refused = world.store.finish_run(&lease, &RunEnd::Complete).await;
+    let refused = world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await;
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
     assert_eq!(world.store.sync_state(&lease).await.expect("still ours").load, load_at(1));
 }
@@ -64,9 +68,13 @@ pub(crate) async fn a_failed_stream_is_named_and_its_watermark_stays(world: &Wor
     failed.fail_stream("Configuration (403)");
     let reference = world.stage(&lease, 0, failed, batch(&[], &[])).await;
     world.store.apply(&lease, &[reference]).await.expect("applies");
-    let end = world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    let end = world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     assert_eq!(end.failed_streams, ["contacts"]);
-    assert_eq!(world.store.finish_run(&lease, &RunEnd::Complete).await, Ok(end), "recorded with its streams");
+    assert_eq!(
+        world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await,
+        Ok(end),
+        "recorded with its streams"
+    );
     let record = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("known");
     assert!(record.cursor.streams.is_empty());
     let run = world.status().await.last_run.expect("a run");
@@ -78,7 +86,7 @@ pub(crate) async fn a_workflow_id_used_again_after_its_end_is_a_new_run(world: &
     let lease = world.lease("manual").await.lease;
     let reference = world.stage(&lease, 0, load_at_end(), batch(&[], &[rejected("1", "X", None)])).await;
     world.store.apply(&lease, &[reference]).await.expect("applies");
-    world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     let again = world.store.take_lease(&request("manual", None)).await.expect("free");
     assert_eq!((again.stats, again.next_seq), (Default::default(), 1));
     assert_eq!(world.store.failed_records(&again.lease, 10).await, Ok(vec![]));
@@ -97,6 +105,6 @@ pub(crate) async fn a_parked_run_shows_why_and_until_when(world: &World) {
     world.store.park(&lease, None).await.expect("goes on");
     assert_eq!(shown().await.expect("a run").parked, None);
     world.store.park(&lease, Some(&parked)).await.expect("parks");
-    world.store.finish_run(&lease, &RunEnd::More).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::More, Default::default()).await.expect("finishes");
     assert_eq!(shown().await.expect("a run").parked, None);
 }

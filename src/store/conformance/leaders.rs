@@ -2,7 +2,9 @@
 
 use gtm_sync::{
     model::config::{ConnectorConfig, DataPolicy},
-    store::{Aged, ClaimOutcome, ConnectorProjection, DesiredState, Error, Retention, TenantProjection},
+    store::{
+        Aged, ClaimOutcome, ConnectorProjection, DeadRun, DesiredState, Error, LeaseHolder, Retention, TenantProjection,
+    },
 };
 
 use super::world::{World, connector, connector_id, tenant, tenant_id};
@@ -36,6 +38,13 @@ pub(crate) async fn a_leader_with_an_older_epoch_writes_nothing(world: &World) {
     assert_eq!(old.put_connector(&paused).await, Err(Error::NotLeader));
     assert_eq!(old.remove_connector(&tenant_id(), &connector_id(), &connector().uid).await, Err(Error::NotLeader));
     assert_eq!(old.age(&KEEP_ALL).await, Err(Error::NotLeader));
+    let dead = DeadRun {
+        tenant_id: tenant_id(),
+        connector_id: connector_id(),
+        holder: LeaseHolder { workflow_id: "run".to_owned(), epoch: "epoch".to_owned() },
+        error: "terminated in Temporal".to_owned(),
+    };
+    assert_eq!(old.close_run(&dead).await, Err(Error::NotLeader));
     assert_eq!(world.probe.rows(WRITTEN).await, before);
 
     new.remove_connector(&tenant_id(), &connector_id(), &connector().uid).await.expect("the new leader may");

@@ -56,7 +56,7 @@ pub(crate) async fn a_former_holder_is_refused_everywhere(world: &World) {
         world.store.stage(&stale, &staged(0, load_at(1), batch(&[], &[]))).await.err(),
         world.store.apply(&stale, std::slice::from_ref(&reference)).await.err(),
         world.store.dead_letter(&stale, &reference, "X").await.err(),
-        world.store.finish_run(&stale, &RunEnd::Complete).await.err(),
+        world.store.finish_run(&stale, &RunEnd::Complete, Default::default()).await.err(),
         world.store.park(&stale, Some(&parked)).await.err(),
         world.store.sync_state(&stale).await.err(),
     ];
@@ -106,7 +106,11 @@ pub(crate) async fn pause_stop_and_removal_refuse_the_next_commit_and_a_new_leas
         .put_connector(&ConnectorProjection { desired_state: DesiredState::Paused, ..connector() })
         .await
         .expect("projects");
-    world.store.finish_run(&lease, &RunEnd::Failed("Stopped".to_owned())).await.expect("a stopped run can end");
+    world
+        .store
+        .finish_run(&lease, &RunEnd::Failed("Stopped".to_owned()), Default::default())
+        .await
+        .expect("a stopped run can end");
 }
 
 pub(crate) async fn a_load_in_progress_is_continued_unless_it_is_to_be_restarted(world: &World) {

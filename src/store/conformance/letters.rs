@@ -73,7 +73,7 @@ pub(crate) async fn a_full_load_that_read_everything_resolves_older_dead_letters
     let mut left: Load = world.store.sync_state(&failing.lease).await.expect("reads").load;
     left.fail_stream("Configuration (403)");
     world.commit(&failing.lease, failing.next_seq, left, batch(&[], &[])).await;
-    world.store.finish_run(&failing.lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&failing.lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     assert_eq!(world.letters().await.len(), 2, "it did not read everything");
 
     world.run("run-4", load(), batch(&[contact("1", OLD, "a")], &[rejected("new", "X", None)])).await;
@@ -86,7 +86,7 @@ pub(crate) async fn a_full_load_over_two_runs_keeps_the_dead_letters_of_both(wor
     let first = world.begin("run-1", load()).await;
     let middle = world.store.sync_state(&first.lease).await.expect("reads").load;
     world.commit(&first.lease, first.next_seq, middle, batch(&[], &[rejected("1", "X", None)])).await;
-    world.store.finish_run(&first.lease, &RunEnd::More).await.expect("ends");
+    world.store.finish_run(&first.lease, &RunEnd::More, Default::default()).await.expect("ends");
     assert_eq!(world.letter_ids().await, ["old", "1"]);
     world.run("run-2", load(), batch(&[], &[rejected("2", "X", None)])).await;
     assert_eq!(world.letter_ids().await, ["1", "2"]);

@@ -13,6 +13,7 @@ pub(crate) mod losses;
 pub(crate) mod purges;
 pub(crate) mod registry;
 pub(crate) mod rejections;
+pub(crate) mod shares;
 pub(crate) mod statuses;
 pub(crate) mod sweeps;
 pub(crate) mod versions;

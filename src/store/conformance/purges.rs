@@ -134,7 +134,7 @@ pub(crate) async fn runs_are_listed_newest_first(world: &World) {
     for run in ["run-1", "run-2", "run-3"] {
         let lease = world.lease(run).await.lease;
         let failed = gtm_sync::store::RunEnd::Failed("Test".to_owned());
-        world.store.finish_run(&lease, &failed).await.expect("ends");
+        world.store.finish_run(&lease, &failed, Default::default()).await.expect("ends");
     }
     let listed = world.store.runs(&tenant_id(), &connector_id(), 2).await.expect("lists");
     let ids: Vec<_> = listed.iter().map(|run| run.workflow_id.as_str()).collect();

@@ -213,7 +213,11 @@ pub(crate) async fn a_worker_reads_cursor_and_load_of_the_bound_account(world: &
     world.store.apply(&granted.lease, &[reference]).await.expect("applies");
     let record = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("known");
     assert_eq!((record.load, record.generation), (Some(load_at_end()), 0));
-    world.store.finish_run(&granted.lease, &gtm_sync::store::RunEnd::Complete).await.expect("finishes");
+    world
+        .store
+        .finish_run(&granted.lease, &gtm_sync::store::RunEnd::Complete, Default::default())
+        .await
+        .expect("finishes");
     let record = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("known");
     assert_eq!((record.load, record.generation), (None, 1));
     assert_eq!(record.cursor.streams.get("contacts"), Some(&at("2026-11-22T11:55:00Z")));

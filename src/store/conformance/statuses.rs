@@ -1,11 +1,11 @@
 //! The incremental query from which the operator derives status.
 
 use gtm_sync::{
-    contract::workflows::ConnectionStatus,
-    store::{ConnectorProjection, RunEnd, RunOutcome},
+    contract::{activities::Effort, workflows::ConnectionStatus},
+    store::{ConnectorProjection, ConnectorStatusRow, RunEnd, RunOutcome},
 };
 
-use super::world::{ACCOUNT, World, batch, connector, contact, load_at_end, rejected, tenant_id};
+use super::world::{ACCOUNT, World, batch, connector, contact, load, load_at_end, rejected, tenant_id};
 
 pub(crate) async fn only_connectors_changed_since_are_returned(world: &World) {
     world.projected().await;
@@ -32,7 +32,7 @@ pub(crate) async fn only_connectors_changed_since_are_returned(world: &World) {
     assert_eq!(row.connection_status, ConnectionStatus::Connected);
     assert!(row.connection_checked_at.is_some() && row.updated_at >= changed.as_of);
 
-    world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     let last = world.store.connector_statuses(Some(later.as_of)).await.expect("reads");
     let run = last.rows[0].last_run.clone().expect("a run");
     assert_eq!((run.outcome, run.finished_at), (Some(RunOutcome::Complete), last.rows[0].last_success_at));
@@ -40,4 +40,26 @@ pub(crate) async fn only_connectors_changed_since_are_returned(world: &World) {
     assert_eq!(last.rows[0].cursor.streams.len(), 1);
     let none = world.store.connector_statuses(Some(last.as_of)).await.expect("reads");
     assert!(none.rows.is_empty(), "{none:?}");
+}
+
+pub(crate) async fn failures_in_a_row_and_of_a_day_and_what_runs_took_are_added_up(world: &World) {
+    world.projected().await;
+    let effort = Effort { attempts: 10, retries: 3 };
+    let told = |row: &ConnectorStatusRow| (row.failed_in_row, row.day.failures, row.day.attempts, row.day.retries);
+    for number in 0..3 {
+        let lease = world.lease(&format!("failing-{number}")).await.lease;
+        let failed = RunEnd::Failed("Unavailable".to_owned());
+        world.store.finish_run(&lease, &failed, effort).await.expect("ends");
+    }
+    assert_eq!(told(&world.status().await), (3, 3, 30, 9));
+    let again = world.store.finish_run(&world.lease("more").await.lease, &RunEnd::More, effort).await.expect("ends");
+    assert_eq!((again.stats.activity_attempts, again.stats.activity_retries), (10, 3));
+    assert_eq!(told(&world.status().await), (3, 3, 40, 12), "one that ended at its budget is neither");
+    let granted = world.begin("complete", load()).await;
+    world.commit(&granted.lease, granted.next_seq, load_at_end(), batch(&[], &[])).await;
+    world.store.finish_run(&granted.lease, &RunEnd::Complete, effort).await.expect("finishes");
+    assert_eq!(told(&world.status().await), (0, 3, 50, 15), "a success ends the row, not the day");
+    let long_ago = "UPDATE run SET finished_at = '2026-01-01T00:00:00.000000Z' WHERE workflow_id LIKE 'failing-%'";
+    world.probe.execute(long_ago).await;
+    assert_eq!(told(&world.status().await), (0, 0, 20, 6));
 }

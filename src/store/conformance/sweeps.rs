@@ -49,7 +49,7 @@ pub(crate) async fn a_sweep_finds_exactly_the_live_rows_that_the_load_did_not_se
     let back = batch(&[contact("5", OLD, "still there"), tombstone("6", None, "2026-11-22T12:00:00Z")], &[]);
     world.commit(&lease, seq + 3, at_end(load()), back).await;
     assert_eq!(world.count("seen_batch").await, seen, "what is read back is not what the load saw");
-    world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     assert_eq!((world.count("seen_batch").await, world.count("sweep_candidate").await), (0, 0));
     assert!(world.contact("6", "deleted_at").await.is_some());
 }
@@ -137,7 +137,7 @@ pub(crate) async fn a_load_in_progress_keeps_its_notes_over_runs_and_a_new_one_f
     let only = world.begin("run-0", load()).await;
     world.commit(&only.lease, 0, at_end(load()), batch(&[contact("0", OLD, "a")], &[])).await;
     assert_eq!(world.count("seen_batch").await, 0, "a connector's first load has nothing to sweep");
-    world.store.finish_run(&only.lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&only.lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     world.probe.execute("DELETE FROM contact").await;
     let first = world.begin("run-1", load()).await;
     world.commit(&first.lease, 1, load_at(1), batch(&[contact("1", OLD, "a")], &[])).await;
@@ -161,7 +161,7 @@ async fn counted(world: &World, run: &str, begun: Load, source: u64, refused: Op
     end.counting = true;
     (end.streams[0].counted, end.streams[0].refused_sweep) = (Some(Count::Records(source)), refused);
     world.commit(&granted.lease, granted.next_seq, end, batch(&[], &[])).await;
-    world.store.finish_run(&granted.lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&granted.lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
 }
 
 pub(crate) async fn the_sources_count_stands_beside_ours_and_mismatches_add_up_until_they_agree(world: &World) {
@@ -176,7 +176,7 @@ pub(crate) async fn the_sources_count_stands_beside_ours_and_mismatches_add_up_u
     let lease = world.begin("run-0", load()).await.lease;
     world.commit(&lease, 0, load_at(1), batch(&rows, &[])).await;
     world.commit(&lease, 1, load_at(2), batch(&[], &letters)).await;
-    world.store.finish_run(&lease, &RunEnd::More).await.expect("ends");
+    world.store.finish_run(&lease, &RunEnd::More, Default::default()).await.expect("ends");
     // It goes on with the load in progress: letters of this load stay.
     counted(world, "run-1", load(), 4, None).await;
     let count = |mismatches| StreamCount { source: 4, rows: 2, dead_letters: 1, mismatches };

@@ -3,11 +3,12 @@
 use gtm_sync::{
     contract::activities::Lease,
     model::cursor::{Cursor, Load, RefusedSweep, Window},
-    store::{ConnectorProjection, RunEnd, Verb, Wish},
+    store::{ConnectorProjection, RunEnd, TenantVerb, Verb, Wish},
 };
 
 use super::world::{
-    ACCOUNT, CALLS, CONTACTS, World, at, at_end, batch, connector, contact, increment, load, rejected, wishes,
+    ACCOUNT, CALLS, CONTACTS, World, at, at_end, batch, connector, contact, increment, load, rejected, tenant_id,
+    wishes,
 };
 
 fn window() -> Window {
@@ -46,7 +47,7 @@ pub(crate) async fn a_resync_is_done_once_by_its_reread_or_by_a_full_load_that_b
     world.run("run-2", load(), batch(&[], &[])).await;
     assert_eq!(world.record().await.resync, Some(window()), "that load may have read the range before the wish");
     let interrupted = world.begin("run-3", reread()).await.lease;
-    world.store.finish_run(&interrupted, &RunEnd::More).await.expect("ends");
+    world.store.finish_run(&interrupted, &RunEnd::More, Default::default()).await.expect("ends");
     assert_eq!(world.record().await.resync, Some(window()), "not yet at its end");
     let before = world.record().await.cursor;
     world.run("run-4", reread(), batch(&[contact("1", None, "a")], &[])).await;
@@ -67,7 +68,7 @@ pub(crate) async fn a_resync_is_done_once_by_its_reread_or_by_a_full_load_that_b
 /// A whole run of a full load, which ends with these streams refused or failed.
 async fn full(world: &World, run: &str, end_as: impl FnOnce(&mut Load)) {
     let lease = begin_full(world, run, end_as).await;
-    world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
 }
 
 /// The same, before its end.
@@ -107,7 +108,7 @@ pub(crate) async fn a_confirmed_sweep_allows_what_was_refused_until_it_is_done(w
     world.run("run-2", increment(), batch(&[], &[])).await;
     assert_eq!(confirmed(world).await, both, "an increment sweeps nothing that has a cursor");
     let stopped = world.begin("run-3", load()).await.lease;
-    world.store.finish_run(&stopped, &RunEnd::Failed("Outage".to_owned())).await.expect("ends");
+    world.store.finish_run(&stopped, &RunEnd::Failed("Outage".to_owned()), Default::default()).await.expect("ends");
     assert_eq!(confirmed(world).await, both, "not at its end");
     // The load in progress has one stream: what it does not read any more needs no word.
     world.run("run-4", load(), batch(&[], &[])).await;
@@ -129,7 +130,7 @@ pub(crate) async fn a_confirmation_while_a_load_is_at_work_is_not_lost_with_that
     full(world, "run-1", |load| refuse(load, 0, 1_200)).await;
     let lease = begin_full(world, "run-2", |load| refuse(load, 0, 1_250)).await;
     world.wish(Verb::ConfirmSweep, "they are gone".into()).await;
-    world.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+    world.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
     assert_eq!(confirmed(world).await, [("contacts".to_owned(), 1_320)], "said after that load had refused its sweep");
     full(world, "run-3", |load| refuse(load, 0, 90_000)).await;
     assert_eq!(confirmed(world).await, [], "that is not what the person saw");
@@ -152,4 +153,19 @@ pub(crate) async fn a_reset_with_an_expected_position_resets_only_there(world: &
     let done = world.wish(Verb::ResetCursor, reset("seen-now", 1)).await;
     assert_eq!(done.fresh_tokens[&Verb::ResetCursor].outcome, None);
     assert!(world.record().await.cursor.streams.is_empty());
+}
+
+pub(crate) async fn a_tenants_token_is_recorded_once_and_by_one_life_of_its_object(world: &World) {
+    let record = async |uid: &str, verb: TenantVerb, token: &str| {
+        let tokens = [(verb, token.to_owned())].into();
+        world.store.record_tenant_tokens(&tenant_id(), uid, &tokens).await.expect("recorded").remove(&verb)
+    };
+    let first = record("uid-1", TenantVerb::Trigger, "now").await.expect("to be done");
+    assert_eq!(record("uid-1", TenantVerb::Trigger, "now").await, Some(first), "the same answer");
+    assert_eq!(record("uid-2", TenantVerb::Trigger, "now").await, None, "of a former life");
+    assert_eq!(record("uid-1", TenantVerb::Trigger, "now").await, Some(first), "and the former life keeps it");
+    assert!(record("uid-2", TenantVerb::Backfill, "now").await.is_some(), "another verb is another wish");
+    assert!(record("uid-2", TenantVerb::Trigger, "again").await.is_some_and(|at| at >= first));
+    assert_eq!(record("", TenantVerb::RequestedAt, "from-git").await, None, "at first sight");
+    assert_eq!(record("uid-2", TenantVerb::RequestedAt, "from-git").await, None);
 }

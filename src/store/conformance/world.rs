@@ -164,6 +164,7 @@ pub(crate) fn request(workflow_id: &str, expected: Option<&str>) -> LeaseRequest
         former_outcome: RunOutcome::Terminated,
         load: load(),
         restart_load: false,
+        tenant_syncs: None,
     }
 }
 
@@ -271,7 +272,7 @@ impl World {
         let lease = granted.lease;
         let end = at_end(self.store.sync_state(&lease).await.expect("reads").load);
         let applied = self.commit(&lease, granted.next_seq, end, writer).await;
-        self.store.finish_run(&lease, &RunEnd::Complete).await.expect("finishes");
+        self.store.finish_run(&lease, &RunEnd::Complete, Default::default()).await.expect("finishes");
         applied
     }
 

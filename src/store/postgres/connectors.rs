@@ -132,21 +132,35 @@ const PUT_CREDENTIAL: &str =
     ON CONFLICT (tenant_id, connector_id) DO UPDATE SET revision = excluded.revision, key_id = excluded.key_id,
         ciphertext = excluded.ciphertext, digest = excluded.digest, updated_at = excluded.updated_at";
 
+const SEAL_AGAIN: &str = "UPDATE gtm.credential SET key_id = $3, ciphertext = $4, updated_at = now()
+    WHERE tenant_id = $1 AND connector_id = $2";
+
 async fn put_credential(
     transaction: &Transaction<'_>,
     projection: &ConnectorProjection,
 ) -> Result<CredentialPut, Fault> {
-    const FIND: &str = "SELECT revision, digest FROM gtm.credential WHERE tenant_id = $1 AND connector_id = $2";
+    const FIND: &str = "SELECT revision, digest, key_id FROM gtm.credential WHERE tenant_id = $1 AND connector_id = $2";
     let (tenant, connector) = (projection.tenant_id.as_str(), projection.connector_id.as_str());
     let stored = query::row(transaction, FIND, &[&tenant, &connector]).await?;
-    let (former, digest): (i64, Option<String>) = match stored {
-        Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        None => (0, None),
+    let former = match &stored {
+        Some(row) => row.try_get(0)?,
+        None => 0,
     };
-    let Some(credential) = projection.credential.as_ref().filter(|new| digest.as_ref() != Some(&new.digest)) else {
+    let Some(credential) = &projection.credential else {
         return Ok(CredentialPut { revision: former, changed: false });
     };
-    let (revision, sealed) = (former + 1, &credential.sealed);
+    let sealed = &credential.sealed;
+    if let Some(row) = stored
+        && row.try_get::<_, String>(1)? == credential.digest
+    {
+        if row.try_get::<_, String>(2)? != sealed.key_id {
+            // Nothing but the key is new: what was refreshed from this credential stays in use.
+            let values: query::Values<'_> = &[&tenant, &connector, &sealed.key_id, &sealed.ciphertext];
+            query::execute(transaction, SEAL_AGAIN, values).await?;
+        }
+        return Ok(CredentialPut { revision: former, changed: false });
+    }
+    let revision = former + 1;
     let values: query::Values<'_> =
         &[&tenant, &connector, &revision, &sealed.key_id, &sealed.ciphertext, &credential.digest];
     query::execute(transaction, PUT_CREDENTIAL, values).await?;

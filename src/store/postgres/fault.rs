@@ -9,7 +9,7 @@ use tokio_postgres::{
     types::{WasNull, WrongType},
 };
 
-use crate::store::Error;
+use crate::{store::Error, tls};
 
 /// A failure before it is known what was attempted.
 #[derive(Debug)]
@@ -78,15 +78,25 @@ fn is_data(code: &str) -> bool {
 }
 
 /// SQLSTATEs that a repetition can heal (R2): lost connections, rollbacks, resources, shutdown, system errors, a read-only
-/// replica after a fail-over, lock timeout, a transaction that idled away.
+/// replica after a fail-over, lock timeout, a transaction that idled away; a refused login, for passwords and certificates
+/// are changed on both sides one after the other.
 fn is_outage(code: &str) -> bool {
-    matches!(class(code), "08" | "40" | "53" | "57" | "58") || matches!(code, "25006" | "25P03" | "55P03")
+    matches!(class(code), "08" | "28" | "40" | "53" | "57" | "58") || matches!(code, "25006" | "25P03" | "55P03")
+}
+
+/// A code that people should not have to look up.
+fn said(sqlstate: &str) -> &str {
+    match sqlstate {
+        "28P01" => "28P01, the server refuses the password",
+        "28000" => "28000, the server refuses the role, its certificate, or a connection of this kind",
+        other => other,
+    }
 }
 
 fn from_refusal(attempted: &'static str, refusal: &DbError) -> Error {
     let sqlstate = refusal.code().code();
     if is_outage(sqlstate) {
-        return Error::Unavailable { attempted, code: sqlstate.to_owned() };
+        return Error::Unavailable { attempted, code: said(sqlstate).to_owned() };
     }
     let names = [refusal.table(), refusal.column(), refusal.constraint()];
     let code = std::iter::once(sqlstate).chain(names.into_iter().flatten()).collect::<Vec<_>>().join(" ");
@@ -100,10 +110,10 @@ fn from_driver(attempted: &'static str, error: &tokio_postgres::Error) -> Error 
             Error::Unreadable { what: "value" }
         }
         Some(source) => match source.downcast_ref::<io::Error>() {
-            Some(cause) if cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-                unavailable("TLS handshake: does the server's certificate fit sslmode and sslrootcert?")
-            }
-            Some(cause) => unavailable(&format!("connection: {:?}", cause.kind())),
+            Some(cause) => match tls::reason(cause) {
+                Some(reason) => unavailable(reason),
+                None => unavailable(&format!("connection: {:?}", cause.kind())),
+            },
             None => Error::Refused { attempted, code: "driver".to_owned() },
         },
         None => unavailable("connection"),
@@ -116,10 +126,10 @@ mod tests {
 
     #[test]
     fn what_can_heal_is_told_from_what_cannot() {
-        for outage in ["08006", "25006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "58030", "25P03"] {
+        for outage in ["08006", "28000", "28P01", "25006", "40001", "40P01", "53300", "55P03", "57014", "57P01", "58030", "25P03"] {
             assert!(is_outage(outage), "{outage}");
         }
-        for refusal in ["22P02", "23505", "42P01", "28P01", "3D000", "25001", ""] {
+        for refusal in ["22P02", "23505", "42P01", "3D000", "25001", ""] {
             assert!(!is_outage(refusal), "{refusal}");
         }
     }

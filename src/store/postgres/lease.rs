@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::{Row, types::Json};
 
-use super::{fault::Fault, query, sweep};
+use super::{fault::Fault, query, share, sweep};
 use crate::{
     contract::{
-        activities::{Lease, Parked},
+        activities::{Effort, Lease, Parked},
         workflows::{FailedRecord, SyncStats},
     },
     ids::{ConnectorId, TenantId},
@@ -89,6 +89,7 @@ pub(super) async fn holder(
 /// `Store::take_lease`.
 pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<LeaseGranted, Fault> {
     const ATTEMPTED: &str = "take the lease";
+    share::leave_line(transaction, request).await?;
     bind_account(transaction, request).await?;
     let former = holder(transaction, &request.tenant_id, &request.connector_id).await?;
     if former.as_ref().map(|holder| &holder.epoch) != request.expected_epoch.as_ref() {
@@ -256,7 +257,12 @@ async fn write_state(
 }
 
 /// `Store::finish_run`.
-pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Fault> {
+pub(super) async fn finish(
+    transaction: &Transaction<'_>,
+    lease: &Lease,
+    end: &RunEnd,
+    effort: Effort,
+) -> Result<RunSummary, Fault> {
     const ATTEMPTED: &str = "finish a run";
     let Some(held) = find_held(transaction, lease).await? else {
         return recorded_end(transaction, lease).await?.ok_or(Fault::Store(Error::StaleRun { attempted: ATTEMPTED }));
@@ -271,7 +277,7 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
     let now = query::row(transaction, "SELECT now()", &[]).await?;
     let now = now.ok_or(Error::Unreadable { what: "time" })?.try_get(0)?;
     let (next_seq, confirmed) = (held.next_seq, Json(held.findings.confirmed_sweeps.clone()));
-    let ended = held.end(end, &counted, now)?;
+    let ended = held.end(end, effort, &counted, now)?;
     let values: query::Values<'_> = &[
         &tenant,
         &connector,
@@ -281,6 +287,7 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
         &ended.error,
         &ended.summary.next_seq,
         &Json(&ended.summary.failed_streams),
+        &Json(&ended.summary.stats),
     ];
     query::execute(transaction, END_RUN, values).await?;
     const DROP_STAGED: &str = "DELETE FROM gtm.staged_batch WHERE tenant_id = $1 AND connector_id = $2";
@@ -305,7 +312,7 @@ pub(super) async fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &R
 }
 
 const END_RUN: &str = "UPDATE gtm.run SET finished_at = now(), finished_epoch = $4, outcome = $5, error = $6,
-        end_seq = $7, failed_streams = $8, parked = NULL
+        end_seq = $7, failed_streams = $8, stats = $9, parked = NULL
     WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3";
 
 // A run without a load left is a completed one. A confirmation that came since the findings were read is not lost.

@@ -11,18 +11,20 @@ mod leader;
 mod lease;
 mod letters;
 mod life;
+mod link;
 mod merge;
 mod migrate;
 mod pool;
 mod purge;
 mod query;
+mod share;
 mod statuses;
 mod sweep;
 mod tenants;
 mod tokens;
 mod wishes;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool};
@@ -30,19 +32,21 @@ use jiff::Timestamp;
 
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
-    ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
-    LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
-    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
-    leader::Leader,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, Erased, Error, LeaseGranted, LeaseHolder,
+    LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay,
+    Retention, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    TenantVerb, Turn, TurnRequest, leader::Leader,
 };
 use crate::{
     contract::{
-        activities::{Lease, Parked, StagedRef},
+        activities::{Effort, Lease, Parked, StagedRef},
         workflows::FailedRecord,
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
     ids::{ConnectorId, TenantId},
+    key_files::KeyFiles,
     model::{cursor::Load, entity::Entity},
+    settings::StoreSettings,
 };
 use fault::Fault;
 
@@ -96,7 +100,15 @@ impl PostgresStore {
     /// # Errors
     /// `Url` for a URL that cannot be read, `Unavailable` or `Refused` as the server answers.
     pub async fn open(url: &str) -> Result<Self, Error> {
-        let store = Self { pool: pool::pool(url)?, leader: None };
+        Self::open_with(&StoreSettings::of(url), url, &KeyFiles::default()).await
+    }
+
+    /// As `open`, with all that settings say; `url` is the one that they name now.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub async fn open_with(settings: &StoreSettings, url: &str, files: &KeyFiles) -> Result<Self, Error> {
+        let store = Self { pool: pool::pool(link::load(settings, url, files).await?)?, leader: None };
         drop(store.client().await.map_err(|fault| fault.into_error("connect"))?);
         Ok(store)
     }
@@ -174,6 +186,20 @@ impl Store for PostgresStore {
         lead!(self, "read a tenant's claim", |transaction| tenants::owner(&transaction, tenant))
     }
 
+    async fn record_tenant_tokens(
+        &self,
+        tenant: &TenantId,
+        uid: &str,
+        tokens: &BTreeMap<TenantVerb, String>,
+    ) -> Result<BTreeMap<TenantVerb, Timestamp>, Error> {
+        lead!(self, "record a tenant's requests", |transaction| tenants::record_tokens(
+            &transaction,
+            tenant,
+            uid,
+            tokens
+        ))
+    }
+
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {
         lead!(self, "project a connector", |transaction| connectors::put(&transaction, connector))
     }
@@ -212,6 +238,14 @@ impl Store for PostgresStore {
             credential_revision,
             found
         ))
+    }
+
+    async fn ask_for_turn(&self, request: &TurnRequest) -> Result<Turn, Error> {
+        transact!(self, "ask for a turn", |transaction| share::ask(&transaction, request))
+    }
+
+    async fn close_run(&self, dead: &DeadRun) -> Result<(), Error> {
+        lead!(self, "close a run", |transaction| share::close(&transaction, dead))
     }
 
     async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error> {
@@ -267,8 +301,8 @@ impl Store for PostgresStore {
         transact!(self, "probe a record", |transaction| data_path::probe(&transaction, lease, batch, record))
     }
 
-    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {
-        transact!(self, "finish a run", |transaction| lease::finish(&transaction, lease, end))
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd, effort: Effort) -> Result<RunSummary, Error> {
+        transact!(self, "finish a run", |transaction| lease::finish(&transaction, lease, end, effort))
     }
 
     async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error> {

@@ -1,6 +1,9 @@
 //! Tenants: the claim (first wins, R5, R45) and what a tick lists.
 
+use std::collections::BTreeMap;
+
 use deadpool_postgres::{GenericClient, Transaction};
+use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::{fault::Fault, query};
@@ -8,7 +11,7 @@ use crate::{
     contract::workflows::ConnectionStatus,
     ids::TenantId,
     store::{
-        ClaimOutcome, DesiredState, Error, Owner, TenantListing, TenantProjection,
+        ClaimOutcome, DesiredState, Error, Owner, TenantListing, TenantProjection, TenantVerb,
         stored::{from_name, name},
     },
 };
@@ -82,6 +85,32 @@ pub(super) async fn remove(client: &impl GenericClient, tenant: &TenantId, owner
 /// `Store::tenant_claim`.
 pub(super) async fn owner(client: &impl GenericClient, tenant: &TenantId) -> Result<Option<Owner>, Fault> {
     Ok(claim(client, FIND, tenant).await?.map(|claim| claim.owner))
+}
+
+/// `Store::record_tenant_tokens`.
+pub(super) async fn record_tokens(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    uid: &str,
+    tokens: &BTreeMap<TenantVerb, String>,
+) -> Result<BTreeMap<TenantVerb, Timestamp>, Fault> {
+    const RECORD: &str = "INSERT INTO gtm.tenant_token AS t (tenant_id, verb, token, uid, recorded_at)
+        VALUES ($1, $2, $3, $4, clock_timestamp())
+        ON CONFLICT (tenant_id, verb) DO UPDATE SET token = excluded.token, uid = excluded.uid,
+            recorded_at = excluded.recorded_at
+        WHERE t.token <> excluded.token";
+    const RECORDED: &str = "SELECT recorded_at FROM gtm.tenant_token
+        WHERE tenant_id = $1 AND verb = $2 AND token = $3 AND uid = $4 AND uid <> ''";
+    let mut recorded = BTreeMap::new();
+    for (&verb, token) in tokens {
+        let verb_name = name(&verb);
+        let values: query::Values<'_> = &[&tenant.as_str(), &verb_name, token, &uid];
+        query::execute(transaction, RECORD, values).await?;
+        if let Some(row) = query::row(transaction, RECORDED, values).await? {
+            recorded.insert(verb, row.try_get(0)?);
+        }
+    }
+    Ok(recorded)
 }
 
 const LIST: &str = "SELECT t.wait_seconds, c.connector_id, c.own_schedule FROM gtm.tenant AS t

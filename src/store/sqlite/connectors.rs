@@ -114,18 +114,27 @@ fn put_credential(
     now: At,
 ) -> rusqlite::Result<CredentialPut> {
     let (tenant, connector) = (projection.tenant_id.as_str(), projection.connector_id.as_str());
-    let stored: Option<(i64, String)> = transaction
-        .prepare_cached("SELECT revision, digest FROM credential WHERE tenant_id = ?1 AND connector_id = ?2")?
-        .query_row([tenant, connector], |row| Ok((row.get(0)?, row.get(1)?)))
+    let stored: Option<(i64, String, String)> = transaction
+        .prepare_cached("SELECT revision, digest, key_id FROM credential WHERE tenant_id = ?1 AND connector_id = ?2")?
+        .query_row([tenant, connector], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let former = stored.as_ref().map_or(0, |(revision, _)| *revision);
+    let former = stored.as_ref().map_or(0, |(revision, ..)| *revision);
     let Some(credential) = &projection.credential else {
         return Ok(CredentialPut { revision: former, changed: false });
     };
-    if stored.is_some_and(|(_, digest)| digest == credential.digest) {
+    let sealed = &credential.sealed;
+    if let Some((_, _, key_id)) = stored.filter(|(_, digest, _)| *digest == credential.digest) {
+        if key_id != sealed.key_id {
+            // Nothing but the key is new: what was refreshed from this credential stays in use.
+            transaction
+                .prepare_cached(
+                    "UPDATE credential SET key_id = ?3, ciphertext = ?4, updated_at = ?5
+                     WHERE tenant_id = ?1 AND connector_id = ?2",
+                )?
+                .execute(params![tenant, connector, sealed.key_id, sealed.ciphertext, now])?;
+        }
         return Ok(CredentialPut { revision: former, changed: false });
     }
-    let sealed = &credential.sealed;
     transaction
         .prepare_cached(
             "INSERT INTO credential (tenant_id, connector_id, revision, key_id, ciphertext, digest, updated_at)

@@ -6,12 +6,12 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use super::{
     fault::Fault,
-    sweep,
+    share, sweep,
     values::{At, Document, Name},
 };
 use crate::{
     contract::{
-        activities::{Lease, Parked},
+        activities::{Effort, Lease, Parked},
         workflows::{FailedRecord, SyncStats},
     },
     ids::{ConnectorId, TenantId},
@@ -92,6 +92,7 @@ pub(super) fn holder(
 /// `Store::take_lease`.
 pub(super) fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<LeaseGranted, Fault> {
     let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
+    share::leave_line(transaction, request)?;
     bind_account(transaction, request)?;
     let former = holder(transaction, &request.tenant_id, &request.connector_id)?;
     if former.as_ref().map(|holder| &holder.epoch) != request.expected_epoch.as_ref() {
@@ -243,7 +244,12 @@ fn open_run(
 }
 
 /// `Store::finish_run`.
-pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Fault> {
+pub(super) fn finish(
+    transaction: &Transaction<'_>,
+    lease: &Lease,
+    end: &RunEnd,
+    effort: Effort,
+) -> Result<RunSummary, Fault> {
     const ATTEMPTED: &str = "finish a run";
     let Some(held) = find_held(transaction, lease)? else {
         return recorded_end(transaction, lease)?.ok_or(Fault::Store(Error::StaleRun { attempted: ATTEMPTED }));
@@ -256,11 +262,11 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
         counted = sweep::count(transaction, lease, &held.account_id, load)?;
         resolved = sweep::end_load(transaction, lease, &held.account_id, load)?;
     }
-    let ended = held.end(end, &counted, now.0)?;
+    let ended = held.end(end, effort, &counted, now.0)?;
     transaction
         .prepare_cached(
             "UPDATE run SET finished_at = ?4, finished_epoch = ?5, outcome = ?6, error = ?7, end_seq = ?8,
-                 failed_streams = ?9, parked = NULL
+                 failed_streams = ?9, stats = ?10, parked = NULL
              WHERE tenant_id = ?1 AND connector_id = ?2 AND workflow_id = ?3",
         )?
         .execute(params![
@@ -272,7 +278,8 @@ pub(super) fn finish(transaction: &Transaction<'_>, lease: &Lease, end: &RunEnd)
             Name(ended.outcome),
             ended.error,
             ended.summary.next_seq,
-            Document(&ended.summary.failed_streams)
+            Document(&ended.summary.failed_streams),
+            Document(&ended.summary.stats)
         ])?;
     transaction
         .prepare_cached("DELETE FROM staged_batch WHERE tenant_id = ?1 AND connector_id = ?2")?

@@ -14,6 +14,7 @@ mod letters;
 mod life;
 mod migrate;
 mod purge;
+mod share;
 mod statuses;
 mod sweep;
 mod tenants;
@@ -21,7 +22,7 @@ mod tokens;
 mod values;
 mod wishes;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -29,14 +30,14 @@ use rusqlite::{Transaction, TransactionBehavior};
 
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
-    ConnectorProjection, ConnectorRecord, DeadLetterRow, Erased, Error, LeaseGranted, LeaseHolder, LeaseRequest,
-    LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay, Retention,
-    RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
-    leader::Leader,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, Erased, Error, LeaseGranted, LeaseHolder,
+    LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay,
+    Retention, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
+    TenantVerb, Turn, TurnRequest, leader::Leader,
 };
 use crate::{
     contract::{
-        activities::{Lease, Parked, StagedRef},
+        activities::{Effort, Lease, Parked, StagedRef},
         workflows::FailedRecord,
     },
     credentials::{RefreshLock, Sealed, TokenStore, token::Overlay},
@@ -146,6 +147,17 @@ impl Store for SqliteStore {
         self.lead(&self.reader, "read a tenant's claim", move |tx| tenants::owner(tx, &tenant)).await
     }
 
+    async fn record_tenant_tokens(
+        &self,
+        tenant: &TenantId,
+        uid: &str,
+        tokens: &BTreeMap<TenantVerb, String>,
+    ) -> Result<BTreeMap<TenantVerb, Timestamp>, Error> {
+        let (tenant, uid, tokens) = (tenant.clone(), uid.to_owned(), tokens.clone());
+        let work = move |tx: &Transaction<'_>| tenants::record_tokens(tx, &tenant, &uid, &tokens);
+        self.lead(&self.writer, "record a tenant's requests", work).await
+    }
+
     async fn put_connector(&self, connector: &ConnectorProjection) -> Result<ConnectorAnswer, Error> {
         let connector = connector.clone();
         self.lead(&self.writer, "project a connector", move |tx| connectors::put(tx, &connector)).await
@@ -187,6 +199,16 @@ impl Store for SqliteStore {
             connections::set_connection(tx, &tenant, &connector, credential_revision, &found)
         };
         self.writer.transact("record a connection check", work).await
+    }
+
+    async fn ask_for_turn(&self, request: &TurnRequest) -> Result<Turn, Error> {
+        let request = request.clone();
+        self.writer.transact("ask for a turn", move |tx| share::ask(tx, &request)).await
+    }
+
+    async fn close_run(&self, dead: &DeadRun) -> Result<(), Error> {
+        let dead = dead.clone();
+        self.lead(&self.writer, "close a run", move |tx| share::close(tx, &dead)).await
     }
 
     async fn lease_holder(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<LeaseHolder>, Error> {
@@ -246,9 +268,9 @@ impl Store for SqliteStore {
         self.writer.transact("probe a record", move |tx| data_path::probe(tx, &lease, &batch, &record)).await
     }
 
-    async fn finish_run(&self, lease: &Lease, end: &RunEnd) -> Result<RunSummary, Error> {
+    async fn finish_run(&self, lease: &Lease, end: &RunEnd, effort: Effort) -> Result<RunSummary, Error> {
         let (lease, end) = (lease.clone(), end.clone());
-        self.writer.transact("finish a run", move |tx| lease::finish(tx, &lease, &end)).await
+        self.writer.transact("finish a run", move |tx| lease::finish(tx, &lease, &end, effort)).await
     }
 
     async fn park(&self, lease: &Lease, parked: Option<&Parked>) -> Result<(), Error> {

@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Tables without a rowid to bound a statement by; none of them has a row for each record.
-const KEYED: [&str; 8] = [
+const KEYED: [&str; 9] = [
+    "waiting",
     "credential",
     "credential_overlay",
     "refresh_lock",

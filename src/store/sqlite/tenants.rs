@@ -1,5 +1,8 @@
 //! Tenants: the claim (first wins, R5, R45) and what a tick lists.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 
 use super::{
@@ -9,7 +12,7 @@ use super::{
 use crate::{
     contract::workflows::ConnectionStatus,
     ids::TenantId,
-    store::{ClaimOutcome, DesiredState, Owner, TenantListing, TenantProjection},
+    store::{ClaimOutcome, DesiredState, Owner, TenantListing, TenantProjection, TenantVerb},
 };
 
 const FIND: &str = "SELECT cluster_id, namespace, name, uid, wait_seconds, removed_at FROM tenant WHERE tenant_id = ?1";
@@ -79,6 +82,35 @@ pub(super) fn remove(transaction: &Transaction<'_>, tenant: &TenantId, owner: &O
 /// `Store::tenant_claim`.
 pub(super) fn owner(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<Option<Owner>, Fault> {
     Ok(claim(transaction, tenant)?.map(|claim| claim.owner))
+}
+
+/// `Store::record_tenant_tokens`.
+pub(super) fn record_tokens(
+    transaction: &Transaction<'_>,
+    tenant: &TenantId,
+    uid: &str,
+    tokens: &BTreeMap<TenantVerb, String>,
+) -> Result<BTreeMap<TenantVerb, Timestamp>, Fault> {
+    let mut recorded = BTreeMap::new();
+    for (&verb, token) in tokens {
+        transaction
+            .prepare_cached(
+                "INSERT INTO tenant_token (tenant_id, verb, token, uid, recorded_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (tenant_id, verb) DO UPDATE SET token = excluded.token, uid = excluded.uid,
+                     recorded_at = excluded.recorded_at
+                 WHERE tenant_token.token <> excluded.token",
+            )?
+            .execute(params![tenant.as_str(), Name(verb), token, uid, At::now()])?;
+        let at: Option<At> = transaction
+            .prepare_cached(
+                "SELECT recorded_at FROM tenant_token
+                 WHERE tenant_id = ?1 AND verb = ?2 AND token = ?3 AND uid = ?4 AND uid <> ''",
+            )?
+            .query_row(params![tenant.as_str(), Name(verb), token, uid], |row| row.get(0))
+            .optional()?;
+        recorded.extend(at.map(|at| (verb, at.0)));
+    }
+    Ok(recorded)
 }
 
 /// `Store::list_connected`.

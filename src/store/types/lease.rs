@@ -44,6 +44,8 @@ pub struct LeaseRequest {
     pub load: Load,
     /// Throw the load in progress away: it is incremental and a full one is asked for.
     pub restart_load: bool,
+    /// Syncs of the tenant that may be at work at once (R42); `None` = any number.
+    pub tenant_syncs: Option<u32>,
 }
 
 /// A lease taken.

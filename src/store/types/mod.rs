@@ -6,6 +6,7 @@ mod letters;
 mod life;
 mod registry;
 mod runs;
+mod share;
 mod wishes;
 
 pub use completeness::*;
@@ -14,6 +15,7 @@ pub use letters::*;
 pub use life::*;
 pub use registry::*;
 pub use runs::*;
+pub use share::*;
 pub use wishes::*;
 
 pub use crate::model::budget::{Grant as BudgetGrant, Key as BudgetKey, Limit as BudgetLimit};

@@ -40,8 +40,23 @@ pub struct ConnectorStatusRow {
     pub position: i64,
     /// Counts and sweeps.
     pub findings: Findings,
+    /// Runs that failed since one last completed.
+    pub failed_in_row: u32,
+    /// The last 24 hours.
+    pub day: Day,
     /// When this row last changed.
     pub updated_at: Timestamp,
+}
+
+/// What a connector's runs came to within 24 hours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Day {
+    /// Runs that failed or ended without a word.
+    pub failures: u32,
+    /// Attempts of activities of the newest runs (`stored::RUNS_OF_A_DAY` at most).
+    pub attempts: u64,
+    /// Those that were not an activity's first.
+    pub retries: u64,
 }
 
 /// A run, as stored.
@@ -79,7 +94,7 @@ pub enum RunOutcome {
     More,
     /// Could not go on; resumable.
     Failed,
-    /// Found dead by its successor (R12).
+    /// Ended without a word: found dead by its successor, by one who waits for its place, or by the operator (R12).
     Terminated,
 }
 

@@ -26,6 +26,18 @@ pub enum Verb {
     ConfirmSweep,
 }
 
+/// A one-shot verb of a tenant: what it asks for is done in Temporal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TenantVerb {
+    /// Tick now, by the spec.
+    Trigger,
+    /// Tick now, by the annotation.
+    RequestedAt,
+    /// Tick for a time range.
+    Backfill,
+}
+
 /// A one-shot wish: its token, and what it is about where its verb needs that.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wish {

@@ -88,6 +88,12 @@ pub(super) fn start_workflow(schedule: &Schedule) -> Option<&NewWorkflowExecutio
     }
 }
 
+pub(super) fn start_workflow_mut(schedule: &mut Schedule) -> Option<&mut NewWorkflowExecutionInfo> {
+    match schedule.action.as_mut()?.action.as_mut()? {
+        ProtoAction::StartWorkflow(start) => Some(start),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

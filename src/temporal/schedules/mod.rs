@@ -3,14 +3,17 @@
 //!
 //! Where things are kept: *the hash of the wanted spec* in the memo of the action, because servers up to 1.29 ignore the
 //! schedule's memo in an update (tried with 1.29.1); *who owns it* in the schedule's memo, set at creation, for lists, and
-//! in the action's memo, which goes first, so that a schedule can be taken over.
+//! in the action's memo, which goes first, so that a schedule can be taken over; *that it stays without its object*
+//! (`leave_schedule`) in the action's memo, too, where every later write of ours takes it away.
 
+mod backfill;
 mod echo;
 mod seen;
 mod wanted;
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use temporalio_common::protos::temporal::api::{
     common::v1::{Memo, Payload},
@@ -21,10 +24,12 @@ use temporalio_common::protos::temporal::api::{
     },
 };
 
+pub use backfill::Backfill;
 pub use echo::edited_parts;
-pub use seen::SeenSchedule;
+pub use seen::{RecentRun, SeenSchedule};
 pub use wanted::{Calendar, Overlap, ScheduleOwner, ScheduleState, ScheduleUpdate, WantedSchedule};
 
+use self::echo::start_workflow_mut;
 use super::{
     Error, StartOutcome, Temporal,
     client::{call, json_payload, request_id, timed},
@@ -34,6 +39,8 @@ use super::{
 const OWNER_KEY: &str = "gtmSyncOwner";
 /// Key of the wanted spec's hash in the action's memo.
 const HASH_KEY: &str = "gtmSyncSpecHash";
+/// Key of the mark on a schedule that was left on purpose when its object was deleted, in the action's memo.
+const LEFT_KEY: &str = "gtmSyncLeft";
 /// Entries a page of the list.
 const PAGE_SIZE: i32 = 500;
 
@@ -42,8 +49,10 @@ const PAGE_SIZE: i32 = 500;
 pub struct ListedSchedule {
     /// Its id.
     pub id: String,
-    /// Whose it is; `None` = not made by gtm-sync.
+    /// Who made it, which somebody who took it over does not change; `None` = not gtm-sync.
     pub owner: Option<ScheduleOwner>,
+    /// Its next ticks, a few of them; none while it is paused.
+    pub upcoming: Vec<Timestamp>,
 }
 
 impl Temporal {
@@ -95,17 +104,43 @@ impl Temporal {
     pub async fn update_schedule(&self, update: &ScheduleUpdate) -> Result<(), Error> {
         let schedule = match &update.content {
             Some(wanted) => wanted.to_proto(),
-            None => self.as_it_is(update).await?,
+            None => self.as_it_is(&update.id, &update.conflict_token).await?,
         };
+        let schedule = Schedule { state: Some(update.state.to_proto()), ..schedule };
+        let owner = update.content.as_ref().map(|wanted| &wanted.owner);
+        self.write(&update.id, schedule, &update.conflict_token, owner).await
+    }
+
+    /// Marks a schedule that stays without its object, and leaves the rest of it word for word.
+    ///
+    /// # Errors
+    /// As `update_schedule`.
+    ///
+    /// # Idempotency
+    /// By content.
+    pub async fn leave_schedule(&self, id: &str, conflict_token: &[u8]) -> Result<(), Error> {
+        let mut schedule = self.as_it_is(id, conflict_token).await?;
+        let start = start_workflow_mut(&mut schedule).ok_or(Error::Unreadable { what: "the schedule's action" })?;
+        start.memo.get_or_insert_default().fields.insert(LEFT_KEY.to_owned(), json_payload(&true));
+        self.write(id, schedule, conflict_token, None).await
+    }
+
+    async fn write(
+        &self,
+        id: &str,
+        schedule: Schedule,
+        conflict_token: &[u8],
+        owner: Option<&ScheduleOwner>,
+    ) -> Result<(), Error> {
         let request = UpdateScheduleRequest {
             namespace: self.namespace().to_owned(),
-            schedule_id: update.id.clone(),
-            schedule: Some(Schedule { state: Some(update.state.to_proto()), ..schedule }),
-            conflict_token: update.conflict_token.clone(),
+            schedule_id: id.to_owned(),
+            schedule: Some(schedule),
+            conflict_token: conflict_token.to_owned(),
             identity: self.identity().to_owned(),
             request_id: request_id(),
             // Newer servers keep it, so that lists show who took it over.
-            memo: update.content.as_ref().map(|wanted| memo([(OWNER_KEY, json_payload(&wanted.owner))])),
+            memo: owner.map(|owner| memo([(OWNER_KEY, json_payload(owner))])),
             ..Default::default()
         };
         let mut service = self.connection().workflow_service();
@@ -150,6 +185,7 @@ impl Temporal {
             let page = call("list schedules", service.list_schedules(timed(request))).await?;
             listed.extend(page.schedules.into_iter().map(|entry| ListedSchedule {
                 owner: read_memo(entry.memo.as_ref(), OWNER_KEY),
+                upcoming: entry.info.filter(|info| !info.paused).map(seen::upcoming).unwrap_or_default(),
                 id: entry.schedule_id,
             }));
             if page.next_page_token.is_empty() {
@@ -166,9 +202,9 @@ impl Temporal {
     }
 
     /// What the server has, word for word, if it still is what the token proves.
-    async fn as_it_is(&self, update: &ScheduleUpdate) -> Result<Schedule, Error> {
-        let described = self.described(&update.id).await?;
-        if described.conflict_token != update.conflict_token {
+    async fn as_it_is(&self, id: &str, conflict_token: &[u8]) -> Result<Schedule, Error> {
+        let described = self.described(id).await?;
+        if described.conflict_token != conflict_token {
             return Err(Error::Conflict { attempted: "update a schedule", code: "token".to_owned() });
         }
         described.schedule.ok_or(Error::Unreadable { what: "the schedule" })

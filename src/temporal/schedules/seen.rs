@@ -4,15 +4,16 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use temporalio_common::protos::temporal::api::{
-    schedule::v1::ScheduleInfo, workflowservice::v1::DescribeScheduleResponse,
+    schedule::v1::{Schedule, ScheduleActionResult, ScheduleInfo, ScheduleListInfo},
+    workflowservice::v1::DescribeScheduleResponse,
 };
 
 use super::{
-    HASH_KEY, OWNER_KEY, ScheduleOwner, ScheduleState,
+    HASH_KEY, LEFT_KEY, OWNER_KEY, ScheduleOwner, ScheduleState,
     echo::{echo, start_workflow},
     read_memo,
 };
-use crate::temporal::Error;
+use crate::{contract::workflows::ScheduledSyncInput, ids::TenantId, temporal::Error};
 
 /// A schedule as the server describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,10 @@ pub struct SeenSchedule {
     pub owner: Option<ScheduleOwner>,
     /// Hash of what was wanted when it was last written by gtm-sync.
     pub wanted_hash: Option<String>,
+    /// It was left on purpose when its object was deleted.
+    pub left: bool,
+    /// The tenant for which it starts what it starts.
+    pub tenant_id: Option<TenantId>,
     /// Digests of what the server made of it; change when somebody edits it by hand. A pause is not part of it.
     pub echo: String,
     /// Proves to an update that it knows this state.
@@ -31,6 +36,8 @@ pub struct SeenSchedule {
     pub next_run: Option<Timestamp>,
     /// The newest tick that started something.
     pub last_run: Option<Timestamp>,
+    /// The newest runs that it started, a few of them.
+    pub recent: Vec<RecentRun>,
     /// Workflow ids at work.
     pub running: Vec<String>,
     /// Ticks lost because they were older than the catch-up window.
@@ -50,17 +57,52 @@ pub(super) fn seen(described: DescribeScheduleResponse) -> Result<SeenSchedule, 
     Ok(SeenSchedule {
         owner: read_memo(action_memo, OWNER_KEY).or_else(|| read_memo(described.memo.as_ref(), OWNER_KEY)),
         wanted_hash: read_memo(action_memo, HASH_KEY),
+        left: read_memo(action_memo, LEFT_KEY).unwrap_or_default(),
+        tenant_id: tenant_id(&schedule),
         echo: echo(&schedule),
         conflict_token: described.conflict_token,
         state: ScheduleState::from_proto(schedule.state.clone().unwrap_or_default()),
         next_run: timestamp(info.future_action_times.first().copied()),
         last_run: info.recent_actions.iter().filter_map(|action| timestamp(action.actual_time)).max(),
+        recent: info.recent_actions.iter().filter_map(recent_run).collect(),
         running: running(&info),
         missed_catch_up: info.missed_catchup_window,
         overlap_skipped: info.overlap_skipped,
         buffer_dropped: info.buffer_dropped,
         buffered: info.buffer_size,
     })
+}
+
+/// A run that a schedule started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecentRun {
+    /// The tick for which it was, spread included.
+    pub tick: Timestamp,
+    /// When it started.
+    pub started: Timestamp,
+}
+
+impl SeenSchedule {
+    /// Whether a run that started at `asked` or later was for a tick of this range: somebody made up for it.
+    #[must_use]
+    pub fn has_made_up_for(&self, from: Timestamp, to: Timestamp, asked: Timestamp) -> bool {
+        self.recent.iter().any(|run| (from..to).contains(&run.tick) && run.started >= asked)
+    }
+}
+
+fn recent_run(action: &ScheduleActionResult) -> Option<RecentRun> {
+    Some(RecentRun { tick: timestamp(action.schedule_time)?, started: timestamp(action.actual_time)? })
+}
+
+fn tenant_id(schedule: &Schedule) -> Option<TenantId> {
+    let input: ScheduledSyncInput =
+        serde_json::from_slice(&start_workflow(schedule)?.input.as_ref()?.payloads.first()?.data).ok()?;
+    Some(input.tenant_id)
+}
+
+/// The next ticks of a schedule in a list.
+pub(super) fn upcoming(info: ScheduleListInfo) -> Vec<Timestamp> {
+    info.future_action_times.into_iter().filter_map(|at| timestamp(Some(at))).collect()
 }
 
 fn running(info: &ScheduleInfo) -> Vec<String> {
@@ -99,6 +141,7 @@ mod tests {
         let seen = seen(described).expect("whole");
         assert_eq!(seen.owner, Some(wanted().owner));
         assert_eq!(seen.wanted_hash, Some(wanted().hash()));
+        assert_eq!((seen.left, seen.tenant_id.as_ref().map(TenantId::as_str)), (false, Some("acme")));
         assert_eq!((seen.conflict_token, seen.next_run, seen.state.paused), (vec![7], None, false));
         let counts = (seen.missed_catch_up, seen.overlap_skipped, seen.buffer_dropped, seen.buffered);
         assert_eq!(counts, (1, 2, 3, 4));

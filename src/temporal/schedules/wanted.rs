@@ -21,6 +21,9 @@ use crate::temporal::client::{json_payload, shared_queue};
 pub struct ScheduleOwner {
     /// The store's installation id.
     pub installation_id: String,
+    /// Of several clusters on one store; empty when none is configured.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cluster_id: String,
     /// `TenantSchedule` or `Connector`.
     pub kind: String,
     /// The CR's namespace.
@@ -47,7 +50,7 @@ pub enum Overlap {
 }
 
 impl Overlap {
-    fn to_proto(self) -> i32 {
+    pub(super) fn to_proto(self) -> i32 {
         let policy = match self {
             Self::Skip => ScheduleOverlapPolicy::Skip,
             Self::BufferOne => ScheduleOverlapPolicy::BufferOne,
@@ -218,6 +221,7 @@ pub(in crate::temporal) mod tests {
             id: "scheduled-sync-acme".to_owned(),
             owner: ScheduleOwner {
                 installation_id: "i".to_owned(),
+                cluster_id: String::new(),
                 kind: "TenantSchedule".to_owned(),
                 namespace: "acme".to_owned(),
                 name: "acme".to_owned(),

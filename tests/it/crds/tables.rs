@@ -8,6 +8,8 @@ pub(super) fn refused_schedules() -> Vec<(Value, &'static str)> {
     let zone = |name: &str| json!({ "timeZone": name });
     let window =
         |begin: &str, length: &str| json!({ "maintenanceWindows": [{ "schedule": begin, "duration": length }] });
+    let backfill =
+        |from: &str, to: &str| json!({ "requests": { "backfill": { "token": "a", "from": from, "to": to } } });
     const WINDOW: &str = "a window begins at one minute and one hour";
     const FIVE: &str = "a schedule has five fields";
     const ZONE: &str = "timeZone must be a name of the IANA time zone database";
@@ -75,6 +77,10 @@ pub(super) fn refused_schedules() -> Vec<(Value, &'static str)> {
             json!({ "maintenanceWindows": vec![json!({ "schedule": "0 22 * * *", "duration": "1h" }); 9] }),
             "must have at most 8 items",
         ),
+        (backfill("2026-11-02T00:00:00Z", "2026-11-01T00:00:00Z"), "backfill.from must be before backfill.to"),
+        (backfill("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z"), "backfill.from must be before backfill.to"),
+        (backfill("2026-10-01T00:00:00Z", "2026-11-01T00:00:01Z"), "a backfill makes up for at most 31 days"),
+        (backfill("2026-11-01", "2026-11-02T00:00:00Z"), "at least 20 chars long"),
         (json!({ "requests": { "trigger": {} } }), "spec.requests.trigger.token: Required value"),
         (json!({ "requests": { "trigger": { "token": "-" } } }), "a token is made of letters"),
         (json!({ "requests": { "fullSync": { "token": "a" } } }), "field not declared in schema"),
@@ -179,6 +185,11 @@ pub(super) fn refused_wishes() -> Vec<(Value, &'static str)> {
         (resync("2026-11-22", next_day), "at least 20 chars long"),
         (resync("0001-01-01T00:00:00Z", next_day), "a time is written as in RFC 3339"),
         (resync("2026-02-30T00:00:00Z", next_day), "spec.requests.resync"),
+        (json!({ "autoRestart": { "maxRestarts": 0 } }), "greater than or equal to 1"),
+        (json!({ "autoRestart": { "initialBackoff": "0s" } }), "must be at least 1s"),
+        (json!({ "autoRestart": { "maxBackoff": "1d" } }), "a duration is written like"),
+        (json!({ "freshnessTarget": "0h" }), "must be at least 1s"),
+        (json!({ "freshnessTarget": "often" }), "a duration is written like"),
         (json!({ "limits": { "maxSweptPercent": 0 } }), "greater than or equal to 1"),
         (json!({ "limits": { "maxSweptPercent": 101 } }), "less than or equal to 100"),
         (json!({ "dataPolicy": "Purge" }), "supported values: \"Retain\""),
@@ -203,6 +214,7 @@ pub(super) fn accepted_wishes() -> Vec<Value> {
         json!({ "requests": { "replay": batch, "discard": some(&record) } }),
         json!({ "requests": { "discard": all } }),
         json!({ "limits": { "maxSweptPercent": 100 }, "dataPolicy": "Delete" }),
+        json!({ "autoRestart": {}, "freshnessTarget": "90m" }),
     ]
 }
 
@@ -235,6 +247,9 @@ pub(super) fn accepted_schedules() -> Vec<Value> {
         json!({ "catchUpWindow": "10s" }),
         json!({ "catchUpWindow": "99999h99999m99999s", "spread": { "window": "0s" } }),
         json!({ "requests": { "trigger": { "token": "2026-11-23T10:00:00Z" } } }),
+        json!({ "requests": { "backfill": {
+            "token": "a", "from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z", "overlapPolicy": "BufferAll",
+        } } }),
         json!({ "suspend": true, "deletionPolicy": "Orphan", "overlapPolicy": "BufferOne" }),
         json!({ "tenantId": "0-a" }),
         json!({ "pausePolicy": "Authoritative", "driftPolicy": "Report", "conflictPolicy": "Adopt", "pauseOnFailure": true }),

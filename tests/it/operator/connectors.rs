@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 use super::harness::{Installation, SOON, input, is};
 use crate::support::{eventually, stack::CANARY};
 
-const COMPANIES: Stream = Stream { name: "companies", entity: Entity::Account, id_prefix: "" };
+pub(super) const COMPANIES: Stream = Stream { name: "companies", entity: Entity::Account, id_prefix: "" };
 
 /// An operator, a ready tenant `acme` and a Secret `crm`.
-async fn with_tenant() -> (Installation, super::harness::Running) {
+pub(super) async fn with_tenant() -> (Installation, super::harness::Running) {
     let installation = Installation::new().await;
     let operator = installation.operator().await;
     installation.apply_tenant("acme", json!({"tenantId": "acme"})).await;
@@ -32,7 +32,7 @@ async fn with_tenant() -> (Installation, super::harness::Running) {
     (installation, operator)
 }
 
-async fn record(installation: &Installation, connector: &str) -> Option<ConnectorRecord> {
+pub(super) async fn record(installation: &Installation, connector: &str) -> Option<ConnectorRecord> {
     let (tenant, connector) = ("acme".parse().expect("id"), connector.parse().expect("id"));
     installation.store.connector(&tenant, &connector).await.expect("the store answers")
 }
@@ -225,17 +225,22 @@ async fn connection_and_runs_as_workers_record_them_are_shown_on_connector_and_t
         former_outcome: RunOutcome::Terminated,
         load: Load::begin(&Cursor::default(), 0, true, &[COMPANIES], gtm_sync::clock::now()),
         restart_load: false,
+        tenant_syncs: None,
     };
     let lease = installation.store.take_lease(&request).await.expect("a lease").lease;
     let object = installation.connector_condition("hubspot", "Syncing", "True", "Running").await;
     let progress = object.status.and_then(|status| status.progress).expect("progress");
     assert_eq!(progress.workflow_id, "sync-acme-hubspot-manual");
-    installation.store.finish_run(&lease, &RunEnd::More).await.expect("ended at its budget");
+    installation.store.finish_run(&lease, &RunEnd::More, Default::default()).await.expect("ended at its budget");
     let next = installation.one_workflow("connectorSyncWorkflow").await;
     assert!(next.starts_with("sync-acme-hubspot-20"), "the next run goes on at once (R21): {next}");
     let request = LeaseRequest { workflow_id: next, ..request };
     let lease = installation.store.take_lease(&request).await.expect("a lease").lease;
-    installation.store.finish_run(&lease, &RunEnd::Failed("Unauthorised".to_owned())).await.expect("ended");
+    installation
+        .store
+        .finish_run(&lease, &RunEnd::Failed("Unauthorised".to_owned()), Default::default())
+        .await
+        .expect("ended");
     let object = installation.connector_condition("hubspot", "Healthy", "False", "LastSyncFailed").await;
     let status = object.status.expect("status");
     assert_eq!(status.progress.map(|progress| progress.phase), Some(Phase::Failed), "kept after its end");
@@ -323,7 +328,7 @@ async fn what_was_kept_long_enough_is_removed_by_the_leader() {
     installation.apply_connector("hubspot", json!({})).await;
     installation.connector_ready("hubspot", "True", "Configured").await;
     operator.stop().await;
-    let path = installation.settings.store.database_url.trim_start_matches("sqlite:").to_owned();
+    let path = installation.settings.store.database_url.as_deref().expect("a URL").trim_start_matches("sqlite:").to_owned();
     let stored = || rusqlite::Connection::open(&path).expect("opens");
     const LETTER: &str = "INSERT INTO dead_letter (tenant_id, connector_id, observed_seq, account_id, workflow_id,
             batch_index, code, payload, payload_form, recorded_at)

@@ -1,7 +1,7 @@
 //! A gate of plain HTTP in front of the real API server, for one operator: it can shut, hold some requests, answer as a
 //! server without our CRDs, or garble what passes. Nobody else's requests are touched.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use axum::{
     Router,
@@ -39,6 +39,8 @@ impl Doing {
 
 struct Shared {
     client: Client,
+    /// What was answered, oldest first.
+    passed: Mutex<Vec<String>>,
     doing: watch::Sender<Doing>,
     held: watch::Sender<u32>,
 }
@@ -57,13 +59,24 @@ pub(super) async fn direct() -> kube::Config {
     cluster.expect("a usable kubeconfig")
 }
 
+/// The same configuration with the rights of somebody else.
+pub(super) fn impersonating(mut config: kube::Config, user: &str) -> kube::Config {
+    let user = header::HeaderValue::from_str(user).expect("a header");
+    config.headers.push((header::HeaderName::from_static("impersonate-user"), user));
+    config
+}
+
 impl Gate {
     pub(super) async fn open() -> Self {
-        let mut config = direct().await;
+        Self::to(direct().await).await
+    }
+
+    /// In front of this API server. What passes has the rights of this configuration.
+    pub(super) async fn to(mut config: kube::Config) -> Self {
         config.default_retry = false;
         let client = Client::try_from(config).expect("a client");
         let (doing, held) = (watch::channel(Doing::default()).0, watch::channel(0).0);
-        let shared = Arc::new(Shared { client, doing, held });
+        let shared = Arc::new(Shared { client, passed: Mutex::default(), doing, held });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let routes = Router::new().fallback(pass).with_state(Arc::clone(&shared));
@@ -74,6 +87,11 @@ impl Gate {
     /// Leads through the gate.
     pub(super) fn config(&self) -> kube::Config {
         kube::Config::new(format!("http://{}", self.address).parse().expect("a URL"))
+    }
+
+    /// Every request that was answered: `STATUS METHOD path?query`.
+    pub(super) fn passed(&self) -> Vec<String> {
+        self.shared.passed.lock().expect("no panic").clone()
     }
 
     /// Ends every watch and refuses every request.
@@ -91,9 +109,9 @@ impl Gate {
         self.shared.doing.send_modify(|doing| doing.missing = Some(part));
     }
 
-    /// `text` arrives as `other`.
+    /// Lets everything through, and `text` arrives as `other`; watches begin anew.
     pub(super) fn garble(&self, text: &'static str, other: &'static str) {
-        self.shared.doing.send_modify(|doing| doing.garbled = Some((text, other)));
+        self.shared.doing.send_replace(Doing { garbled: Some((text, other)), ..Doing::default() });
     }
 
     /// Lets everything through again; requests that were held are lost.
@@ -135,6 +153,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     }
     let body = to_bytes(body, usize::MAX).await.expect("a whole request").to_vec();
     let target = parts.uri.path_and_query().expect("a path").as_str();
+    let what = format!("{} {target}", parts.method);
     let mut forwarded = axum::http::Request::builder().method(parts.method).uri(target);
     for name in [header::ACCEPT, header::CONTENT_TYPE] {
         if let Some(value) = parts.headers.get(&name) {
@@ -144,6 +163,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let forwarded = forwarded.body(kube::client::Body::from(body)).expect("a request");
     let Ok(answer) = shared.client.send(forwarded).await else { return away() };
     let (parts, body) = answer.into_parts();
+    shared.passed.lock().expect("no panic").push(format!("{} {what}", parts.status.as_u16()));
     let garbled = now.garbled;
     let chunks = Body::new(body).into_data_stream().map(move |chunk| match (garbled, chunk) {
         (Some((text, other)), Ok(chunk)) => {
@@ -151,7 +171,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         }
         (_, chunk) => chunk,
     });
-    let until_shut = async move { drop(doing.wait_for(|doing| doing.shut).await) };
+    let until_shut = async move { drop(doing.wait_for(|doing| doing.shut || doing.garbled != garbled).await) };
     let mut response = Response::new(Body::from_stream(chunks.take_until(Box::pin(until_shut))));
     *response.status_mut() = parts.status;
     if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {

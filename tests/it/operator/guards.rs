@@ -8,6 +8,7 @@ use gtm_sync::{
     health::{self, Liveness, Readiness},
     metrics::Metrics,
 };
+use kube::api::Patch;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -25,11 +26,47 @@ async fn one_unreadable_object_stalls_nobody() {
     // As if its CRD had been applied without rules, and somebody had stored a list.
     gate.garble("\"tenantId\":\"garbled\"", "\"tenantId\":[\"garbled\"]");
     installation.apply_tenant("garbled", json!({"tenantId": "garbled"})).await;
+    installation.apply_connector("garbled", json!({"tenantId": "garbled"})).await;
     let operator = installation.operator_in(gate.config(), |_| {}).await;
     installation.tenant_ready("garbled", "False", "InvalidSpec").await;
+    installation.connector_ready("garbled", "False", "InvalidSpec").await;
+    installation.apply_secret("crm", json!({"accessToken": "x"})).await;
     installation.apply_tenant("acme", json!({"tenantId": "acme"})).await;
+    installation.apply_connector("hubspot", json!({})).await;
     installation.tenant_ready("acme", "True", "Scheduled").await;
+    installation.connector_ready("hubspot", "True", "Configured").await;
+    installation.delete_connector("hubspot").await;
+    eventually("a good one beside them also goes", SOON, || async {
+        let (tenant, connector) = ("acme".parse().ok()?, "hubspot".parse().ok()?);
+        installation.store.connector(&tenant, &connector).await.ok()?.is_none().then_some(())
+    })
+    .await;
     assert!(installation.describe("scheduled-sync-garbled").await.is_none());
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal"]
+async fn an_object_that_became_unreadable_is_deleted_once_somebody_says_so() {
+    let installation = Installation::new().await;
+    let gate = Gate::open().await;
+    let operator = installation.operator_in(gate.config(), |_| {}).await;
+    installation.apply_tenant("garbled", json!({"tenantId": "garbled"})).await;
+    installation.tenant_ready("garbled", "True", "Scheduled").await;
+    gate.garble("\"tenantId\":\"garbled\"", "\"tenantId\":[\"garbled\"]");
+    installation.delete_tenant("garbled").await;
+    eventually("it says why it waits", SOON, || async {
+        let status = installation.tenants().get("garbled").await.ok()?.status?;
+        is(&status.conditions, "Stalled", "True", "InvalidSpec").then_some(())
+    })
+    .await;
+    let force = json!({"metadata": {"annotations": {"sync.gtmclarity.io/force-delete": "true"}}});
+    let patched = installation.tenants().patch("garbled", &Default::default(), &Patch::Merge(force)).await;
+    patched.expect("annotated");
+    eventually("the object is gone", SOON, || async {
+        installation.tenants().get_opt("garbled").await.ok()?.is_none().then_some(())
+    })
+    .await;
     operator.stop().await;
 }
 

@@ -9,7 +9,10 @@ use gtm_sync::{
     store::{self, Store},
     temporal::Temporal,
 };
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams},
@@ -28,7 +31,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::gate;
 use crate::{
     crds,
-    support::{self, eventually, stack},
+    support::{self, eventually, kstatus, stack},
 };
 
 /// Generous: the machine may be busy. A deadline, not a measurement.
@@ -43,7 +46,9 @@ pub(super) struct Installation {
     pub(super) temporal: Temporal,
     pub(super) settings: OperatorSettings,
     pub(super) store: Arc<dyn Store>,
-    _directory: tempfile::TempDir,
+    pub(super) directory: tempfile::TempDir,
+    /// Where operators of this process find the API server.
+    cluster: kube::Config,
 }
 
 /// An operator at work; `stop` ends it, dropping it kills it.
@@ -76,32 +81,40 @@ impl Running {
     }
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 impl Installation {
     pub(super) async fn new() -> Self {
+        Self::at(&support::temporal_address()).await
+    }
+
+    /// On the Temporal server at this address.
+    pub(super) async fn at(temporal_address: &str) -> Self {
         let client = crds::client().await;
         crds::install_definitions(&client).await;
         let namespace = crds::namespace(&client, "operator").await;
-        let (temporal, temporal_settings) = stack::temporal_namespace(&support::temporal_address()).await;
+        let (temporal, temporal_settings) = stack::temporal_namespace(temporal_address).await;
         let directory = tempfile::tempdir().expect("temporary directory");
         let database_url = format!("sqlite:{}", directory.path().join("store.db").display());
         let store = store::open(&database_url).await.expect("store opens");
         let settings = OperatorSettings {
-            store: StoreSettings { database_url },
+            store: StoreSettings::of(database_url),
             temporal: temporal_settings,
             health: HealthSettings { health_address: ([127, 0, 0, 1], free_port()).into() },
             namespace: namespace.clone(),
             watch_namespaces: vec![namespace.clone()],
             worker_template: None,
+            worker_max_replicas: None,
             recipient: None,
             no_leader_election: true,
             lease_seconds: 15,
             temporal_requests_per_second: 200,
             temporal_request_burst: 400,
             resync_seconds: 600,
+            overdue_seconds: 600,
+            orphan_grace_seconds: 3_600,
             retention: RetentionSettings {
                 runs_days: 90,
                 dead_letter_payloads_days: 30,
@@ -109,7 +122,17 @@ impl Installation {
                 purge_grace_seconds: 86_400,
             },
         };
-        Self { client, namespace, temporal, settings, store, _directory: directory }
+        Self { client, namespace, temporal, settings, store, directory, cluster: gate::direct().await }
+    }
+
+    /// Another, empty API server in place of the one so far, as after the loss of its data; store and Temporal stay.
+    pub(super) async fn rebuild_on(&mut self, cluster: kube::Config) {
+        self.client = Client::try_from(cluster.clone()).expect("a client");
+        self.cluster = cluster;
+        crds::install_definitions(&self.client).await;
+        let namespace = json!({"metadata": {"name": self.namespace}});
+        let namespace: Namespace = serde_json::from_value(namespace).expect("a namespace");
+        Api::all(self.client.clone()).create(&Default::default(), &namespace).await.expect("the namespace is made");
     }
 
     /// Starts an operator with these settings.
@@ -128,7 +151,7 @@ impl Installation {
 
     /// Starts an operator with other settings.
     pub(super) async fn operator_with(&self, change: impl FnOnce(&mut OperatorSettings)) -> Running {
-        self.operator_in(gate::direct().await, change).await
+        self.operator_in(self.cluster.clone(), change).await
     }
 
     /// Starts an operator whose API server is reached so.
@@ -185,13 +208,25 @@ impl Installation {
 
     /// Waits until the TenantSchedule's `Ready` has this status and reason, for its latest generation.
     pub(super) async fn tenant_ready(&self, name: &str, status: &str, reason: &str) -> TenantSchedule {
+        self.tenant_ready_within(SOON, name, status, reason).await
+    }
+
+    /// The same with another deadline.
+    pub(super) async fn tenant_ready_within(
+        &self,
+        deadline: Duration,
+        name: &str,
+        status: &str,
+        reason: &str,
+    ) -> TenantSchedule {
         let last = std::sync::Mutex::new(String::new());
         let api = self.tenants();
-        eventually(&format!("TenantSchedule {name} Ready={status}/{reason}"), SOON, || async {
+        eventually(&format!("TenantSchedule {name} Ready={status}/{reason}"), deadline, || async {
             let object = api.get(name).await.ok()?;
             let of = object.status.clone()?;
             *last.lock().expect("no panic") = format!("{of:?}");
             let current = Some(of.observed_generation) == object.metadata.generation;
+            keeps_the_rules(&object);
             (current && is(&of.conditions, "Ready", status, reason)).then_some(object)
         })
         .await
@@ -209,6 +244,7 @@ impl Installation {
             let object = api.get(name).await.ok()?;
             let found = object.status.clone()?;
             let current = Some(found.observed_generation) == object.metadata.generation;
+            keeps_the_rules(&object);
             (current && is(&found.conditions, of, status, reason)).then_some(object)
         })
         .await
@@ -324,12 +360,18 @@ impl Installation {
     }
 }
 
-fn user() -> PatchParams {
+pub(super) fn user() -> PatchParams {
     PatchParams::apply("user").force()
 }
 
 pub(super) fn is(conditions: &[Condition], of: &str, status: &str, reason: &str) -> bool {
     conditions.iter().any(|found| found.type_ == of && found.status == status && found.reason == reason)
+}
+
+/// Whatever a test waits for, no state on the way there may break a rule of Flux.
+fn keeps_the_rules(object: &impl serde::Serialize) {
+    let object = serde_json::to_value(object).expect("JSON");
+    assert_eq!(kstatus::broken(&object), [""; 0], "{object:#}");
 }
 
 /// The workflow that a schedule starts.

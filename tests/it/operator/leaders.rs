@@ -163,7 +163,7 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_gtm-sync"))
             .arg("operator")
             .env("KUBECONFIG", support::kubeconfig())
-            .env("GTM_DATABASE_URL", &store.database_url)
+            .env("GTM_DATABASE_URL", store.database_url.as_deref().expect("a URL"))
             .env("TEMPORAL_ADDRESS", &temporal.temporal_address)
             .env("TEMPORAL_NAMESPACE", &temporal.temporal_namespace)
             .env("GTM_HEALTH_ADDRESS", "127.0.0.1:0")

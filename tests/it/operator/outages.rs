@@ -1,6 +1,7 @@
 //! Bad days: Temporal or the store away at start, at deletion; a Temporal namespace of another installation.
 
 use serde_json::json;
+use temporalio_common::protos::temporal::api::schedule::v1::Schedule;
 
 use super::harness::{Installation, SOON, is};
 use crate::support::{self, eventually, proxy::Proxy};
@@ -20,6 +21,27 @@ async fn with_temporal_away_at_the_start_the_operator_waits_says_so_and_goes_on_
     proxy.mend();
     installation.tenant_ready("acme", "True", "Scheduled").await;
     eventually("ready", SOON, || async { installation.readiness().await?.0.then_some(()) }).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal"]
+async fn with_temporal_away_an_edit_is_accepted_waits_says_so_and_arrives_by_itself() {
+    let installation = Installation::new().await;
+    let proxy = Proxy::to(&support::temporal_address()).await;
+    let operator = installation.operator_at(&proxy.address.to_string()).await;
+    let spec = |cron: &str| json!({"tenantId": "acme", "schedules": [cron]});
+    installation.apply_tenant("acme", spec("0 5 * * *")).await;
+    installation.tenant_ready("acme", "True", "Scheduled").await;
+    proxy.cut();
+    installation.apply_tenant("acme", spec("0 6 * * *")).await;
+    let object = installation.tenant_ready("acme", "False", "TemporalUnavailable").await;
+    assert!(is(&object.status.expect("status").conditions, "Reconciling", "True", "ProgressingWithRetry"));
+    let hour = |schedule: &Schedule| schedule.spec.as_ref().map(|spec| spec.structured_calendar[0].hour[0].start);
+    installation.schedule("scheduled-sync-acme", "as before", |schedule| hour(schedule) == Some(5)).await;
+    proxy.mend();
+    installation.tenant_ready("acme", "True", "Scheduled").await;
+    installation.schedule("scheduled-sync-acme", "as edited", |schedule| hour(schedule) == Some(6)).await;
     operator.stop().await;
 }
 

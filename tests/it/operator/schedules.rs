@@ -195,6 +195,7 @@ fn foreign() -> WantedSchedule {
         id: SCHEDULE.to_owned(),
         owner: ScheduleOwner {
             installation_id: "another".to_owned(),
+            cluster_id: String::new(),
             kind: "TenantSchedule".to_owned(),
             namespace: "elsewhere".to_owned(),
             name: "acme".to_owned(),

@@ -1,14 +1,14 @@
 //! What needs a store that pods can share: the workers' Deployment, and a store that is away at the start.
 
-use gtm_sync::store;
+use gtm_sync::{settings::StoreSettings, store};
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use super::harness::{Installation, SOON, is};
+use super::{
+    harness::{Installation, SOON, is},
+    kubelet::Kubelet,
+};
 use crate::support::{self, eventually, proxy::Proxy};
 
 const TEMPLATE: &str = "
@@ -24,7 +24,7 @@ spec:
 ";
 
 /// An installation on a PostgreSQL database of its own, reached through a proxy.
-async fn on_postgres() -> (Installation, Proxy) {
+pub(super) async fn on_postgres() -> (Installation, Proxy) {
     let mut installation = Installation::new().await;
     let name = support::fresh("operator").replace('-', "_");
     let base = support::postgres_url();
@@ -39,7 +39,7 @@ async fn on_postgres() -> (Installation, Proxy) {
     url.set_host(Some("127.0.0.1")).expect("host");
     url.set_port(Some(proxy.address.port())).expect("port");
     url.set_path(&name);
-    installation.settings.store.database_url = url.to_string();
+    installation.settings.store = StoreSettings::of(url.to_string());
     installation.store = store::open(url.as_str()).await.expect("opens");
     (installation, proxy)
 }
@@ -66,13 +66,15 @@ async fn the_workers_deployment_is_applied_and_their_absence_is_shown_on_tenants
     let status = shown("False", "NoPodsReady").await;
     assert!(!is(&status.conditions, "Ready", "False", "NoPodsReady"), "Ready never depends on pods");
     let deployments: Api<Deployment> = Api::namespaced(installation.client.clone(), &installation.namespace);
-    let ready = json!({"status": {"replicas": 1, "readyReplicas": 1}});
-    let params = PatchParams::default();
-    deployments.patch_status("gtm-sync-worker", &params, &Patch::Merge(ready)).await.expect("as a controller would");
+    let one = || async { deployments.list(&Default::default()).await.ok()?.items.pop() };
+    let applied = eventually("it is applied", SOON, one).await;
+    deployments.delete(&applied.name_any(), &Default::default()).await.expect("deleted by hand");
+    let again =
+        eventually("it is applied again", SOON, || async { one().await.filter(|it| it.uid() != applied.uid()) });
+    assert_eq!(again.await.name_any(), applied.name_any());
+    let kubelet = Kubelet::start(&installation);
     shown("True", "PodsReady").await;
-    deployments.delete("gtm-sync-worker", &Default::default()).await.expect("deleted by hand");
-    eventually("it is applied again", SOON, || async { deployments.get_opt("gtm-sync-worker").await.ok()?.map(drop) })
-        .await;
+    drop(kubelet);
     operator.stop().await;
 }
 

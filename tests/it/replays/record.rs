@@ -118,6 +118,10 @@ async fn record_continued(stack: &Stack, directory: &Path) {
     let Some(Attributes::WorkflowExecutionStartedEventAttributes(started)) = &successor[0].attributes else {
         panic!("a history begins with its start")
     };
+    let input =
+        started.input.iter().flat_map(|input| &input.payloads).map(|payload| String::from_utf8_lossy(&payload.data));
+    let input: String = input.collect();
+    assert!(input.contains("startedAt"), "the budget does not begin anew: {input}");
     let first = stack.events_of_run("continued", &started.first_execution_run_id).await;
     let last = first.last().and_then(|event| event.attributes.as_ref());
     assert!(matches!(last, Some(Attributes::WorkflowExecutionContinuedAsNewEventAttributes(_))), "{last:?}");

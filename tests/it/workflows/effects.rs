@@ -79,22 +79,27 @@ impl House {
             opener: Opener::new(&identity).expect("identity"),
             http: HttpClient::new(http).expect("HTTP client"),
             names: Names::new(None),
+            tenant_syncs: Some(1),
             metrics: Metrics::default(),
             draining,
             company: RwLock::default(),
         };
         let settings = WorkerSettings {
-            store: StoreSettings { database_url: self.stack.database_url.clone() },
+            store: StoreSettings::of(self.stack.database_url.clone()),
             temporal: settings.clone(),
             health: HealthSettings { health_address: ([127, 0, 0, 1], 0).into() },
             identity_file,
             max_concurrent_activities: 2 * LIVES_AT_ONCE,
             max_concurrent_workflows: LIVES_AT_ONCE,
+            tenant_syncs: None,
             allowed_private_hosts,
             source_ca_file: None,
+            worker_deployment: None,
+            build_id: None,
+            recycle_after_activities: 0,
             drain_seconds: 1,
         };
-        worker::poll(&settings, temporal, activities).await.expect("the worker works");
+        worker::poll(&settings, temporal, activities, watch::Sender::new(false)).await.expect("the worker works");
     }
 }
 

@@ -119,7 +119,7 @@ fn largest_payload(event: &Value) -> usize {
 }
 
 /// Seconds of the day-and-time text that the server writes, since the epoch.
-fn seconds(text: &str) -> anyhow::Result<f64> {
+pub(super) fn seconds(text: &str) -> anyhow::Result<f64> {
     let parts: Vec<f64> = text
         .trim_end_matches('Z')
         .split(['-', 'T', ':'])

@@ -1,10 +1,11 @@
-//! `cargo xtask bench sync`: the product, its peers and raw SQL over the same records in one run on one machine.
-//! This file is the order of the measurements; how each contender is run is its module's.
+//! `cargo xtask bench`: the product beside its peers, in one run on one machine. `sync`: over the same records, with raw SQL;
+//! this file is the order of its measurements, how each contender is run is its module's. `operator`: that module's.
 
 mod chart;
 mod database;
 mod figures;
 mod history;
+mod operator;
 mod page;
 mod peers;
 mod product;
@@ -43,6 +44,8 @@ use crate::{
 pub(crate) enum Command {
     /// Records a CPU-second from a HubSpot-like source into PostgreSQL, against dlt, a Singer chain and raw SQL.
     Sync(Options),
+    /// A fleet of tenants and connectors on a real API server and Temporal, against its floor and a controller-runtime operator.
+    Operator(operator::Options),
 }
 
 /// Options of `cargo xtask bench sync`.
@@ -98,10 +101,16 @@ struct Measures {
 /// # Errors
 /// When a contender cannot be had or fails, or loses a record.
 pub(crate) async fn run(machine: &Machine, yes: bool, command: &Command) -> anyhow::Result<()> {
-    let Command::Sync(options) = command;
     if !cfg!(target_os = "linux") {
         bail!("CPU time and memory are read from /proc: the benchmark runs on Linux only");
     }
+    match command {
+        Command::Sync(options) => sync(machine, yes, options).await,
+        Command::Operator(options) => operator::run(machine, yes, options).await,
+    }
+}
+
+async fn sync(machine: &Machine, yes: bool, options: &Options) -> anyhow::Result<()> {
     let (records, runs) = if options.quick { (10_000, 1) } else { (options.records, options.runs) };
     debian::ensure(machine, yes, &[debian::POSTGRESQL]).await?;
     let tools = tools::ensure(machine, tools::SERVICES).await?;

@@ -51,7 +51,10 @@ impl Report {
         put(&plots.join("sync-cpu.svg"), &cpu)?;
         let remark = format!("{} records, median of the client's peaks; shorter is better", grouped(self.records, 0));
         put(&plots.join("sync-memory.svg"), &self.plot("Peak memory, MiB", &remark, |it| it.peak_mib.median))?;
-        put(&docs.join("benchmarks.md"), &self.page(plots.join(LARGE).exists()))
+        let path = docs.join("benchmarks.md");
+        // The other benchmark's part stays as it is.
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        put(&path, &with_part(&self.page(plots.join(LARGE).exists()), "operator", part(&before, "operator")))
     }
 
     fn plot(&self, title: &str, remark: &str, value: impl Fn(&Line) -> f64) -> String {
@@ -119,8 +122,48 @@ fn row(line: &Line) -> String {
     )
 }
 
-fn put(path: &Path, text: &str) -> anyhow::Result<()> {
+/// A part of a page, which another benchmark writes: what stands between its two marks.
+fn part<'a>(text: &'a str, name: &str) -> &'a str {
+    let between = text.split_once(&begin(name)).and_then(|(_, rest)| rest.split_once(&end(name)));
+    between.map_or("", |(part, _)| part)
+}
+
+/// The page with this part in place of the former, at its end where there was none.
+pub(super) fn with_part(text: &str, name: &str, part: &str) -> String {
+    let (begin, end) = (begin(name), end(name));
+    let (before, after) = match (text.split_once(&begin), text.split_once(&end)) {
+        (Some((before, _)), Some((_, after))) => (before.to_owned(), after),
+        _ => (format!("{}\n", text.trim_end_matches('\n')) + "\n", ""),
+    };
+    if part.is_empty() { text.to_owned() } else { format!("{before}{begin}{part}{end}{after}") }
+}
+
+fn begin(name: &str) -> String {
+    format!("<!-- begin: {name} -->\n")
+}
+
+fn end(name: &str) -> String {
+    format!("<!-- end: {name} -->\n")
+}
+
+pub(super) fn put(path: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
     console::line(format_args!("wrote {}", path.display()));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_benchmark_replaces_its_own_part_of_the_page_and_keeps_the_others() {
+        let first = with_part("# Page\n\ntext\n", "operator", "one\n");
+        assert!(first.starts_with("# Page\n\ntext\n\n") && part(&first, "operator") == "one\n");
+        let second = with_part(&first, "operator", "two\n");
+        assert_eq!(second, first.replace("one", "two"));
+        let rewritten = with_part("# New\n", "operator", part(&second, "operator"));
+        assert!(rewritten.starts_with("# New\n") && part(&rewritten, "operator") == "two\n");
+        assert_eq!(with_part("# New\n", "operator", part("# Old\n", "operator")), "# New\n");
+    }
 }

@@ -185,7 +185,7 @@ fn command(options: &Options) -> String {
 }
 
 /// Processor, cores, kernel, date and load, as the machine tells them.
-fn machine_line(machine: &Machine, load: &str) -> String {
+pub(super) fn machine_line(machine: &Machine, load: &str) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let processors = read("/proc/cpuinfo");
     let model = processors.lines().find_map(|it| it.strip_prefix("model name")?.split_once(": ")).map_or("", |it| it.1);

@@ -79,6 +79,16 @@ CREATE TABLE IF NOT EXISTS gtm.refresh_lock (
     PRIMARY KEY (tenant_id, connector_id)
 );
 
+-- What tenants asked for in Temporal, the last token of each verb: recorded before it is done, by which life of the object.
+CREATE TABLE IF NOT EXISTS gtm.tenant_token (
+    tenant_id text NOT NULL,
+    verb text NOT NULL,
+    token text NOT NULL,
+    uid text NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, verb)
+);
+
 CREATE TABLE IF NOT EXISTS gtm.handled_token (
     tenant_id text NOT NULL,
     connector_id text NOT NULL,

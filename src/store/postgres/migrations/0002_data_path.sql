@@ -136,3 +136,17 @@ CREATE INDEX IF NOT EXISTS dead_letter_replay ON gtm.dead_letter (tenant_id, con
     WHERE replay_requested_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS dead_letter_recorded_at ON gtm.dead_letter (recorded_at) WHERE payload_form IN ('served', 'staged');
 CREATE INDEX IF NOT EXISTS run_finished_at ON gtm.run (finished_at);
+
+-- The line in which a tenant's syncs wait for one of its places (R42), a row a connector.
+CREATE TABLE IF NOT EXISTS gtm.waiting (
+    tenant_id text NOT NULL,
+    connector_id text NOT NULL,
+    workflow_id text NOT NULL,
+    asked_at timestamptz NOT NULL,
+    seen_at timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id)
+);
+
+-- What a day's failures are counted by.
+CREATE INDEX IF NOT EXISTS run_failed ON gtm.run (tenant_id, connector_id, finished_at)
+    WHERE outcome IN ('failed', 'terminated');

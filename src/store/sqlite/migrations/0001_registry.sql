@@ -77,6 +77,16 @@ CREATE TABLE IF NOT EXISTS refresh_lock (
     PRIMARY KEY (tenant_id, connector_id)
 ) STRICT, WITHOUT ROWID;
 
+-- What tenants asked for in Temporal, the last token of each verb: recorded before it is done, by which life of the object.
+CREATE TABLE IF NOT EXISTS tenant_token (
+    tenant_id TEXT NOT NULL,
+    verb TEXT NOT NULL,
+    token TEXT NOT NULL,
+    uid TEXT NOT NULL,
+    recorded_at TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, verb)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS handled_token (
     tenant_id TEXT NOT NULL,
     connector_id TEXT NOT NULL,

@@ -131,3 +131,17 @@ CREATE INDEX IF NOT EXISTS dead_letter_replay ON dead_letter (tenant_id, connect
     WHERE replay_requested_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS dead_letter_recorded_at ON dead_letter (recorded_at) WHERE payload_form IN ('served', 'staged');
 CREATE INDEX IF NOT EXISTS run_finished_at ON run (finished_at);
+
+-- The line in which a tenant's syncs wait for one of its places (R42), a row a connector.
+CREATE TABLE IF NOT EXISTS waiting (
+    tenant_id TEXT NOT NULL,
+    connector_id TEXT NOT NULL,
+    workflow_id TEXT NOT NULL,
+    asked_at TEXT NOT NULL,
+    seen_at TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, connector_id)
+) STRICT, WITHOUT ROWID;
+
+-- What a day's failures are counted by.
+CREATE INDEX IF NOT EXISTS run_failed ON run (tenant_id, connector_id, finished_at)
+    WHERE outcome IN ('failed', 'terminated');

@@ -21,6 +21,8 @@ const OF_THE_LIFE: [&str; 8] =
 /// Rows of these are counted: what a batch leaves behind, and what must be gone at the end of a run.
 const COUNTED: [&str; 5] = [APPLIED, "staged_batch", "seen_batch", "sweep_candidate", "refresh_lock"];
 const APPLIED: &str = "applied_batch";
+/// Fields of results that say how it went.
+const OF_THE_WAY: [&str; 5] = ["timestamp", "batches", "batchIndex", "activityAttempts", "activityRetries"];
 /// Differences told of a phase; the others are counted.
 const TOLD: usize = 6;
 
@@ -65,11 +67,11 @@ fn text(value: Option<&String>) -> &str {
     value.map_or("nothing", String::as_str)
 }
 
-/// The same, without times and numbers of batches.
+/// The same, without times, numbers of batches and what it took.
 fn without_places(mut value: Value) -> Value {
     match &mut value {
         Value::Object(fields) => {
-            fields.retain(|name, _| !["timestamp", "batches", "batchIndex"].contains(&name.as_str()));
+            fields.retain(|name, _| !OF_THE_WAY.contains(&name.as_str()));
             fields.values_mut().for_each(|field| *field = without_places(field.take()));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| *item = without_places(item.take())),
