@@ -118,7 +118,8 @@ async fn a_server_that_demands_certificates_is_reached_with_the_right_ones_and_s
     }
     let wrong = refused(&settings(&house.keys("wrong"))).await;
     assert!(wrong.contains("28P01, the server refuses the password"), "{wrong}");
-    let unknown = StoreSettings { database_ssl_mode: Some("verify-ca".to_owned()), ..settings(&house.keys(&password)) };
+    let keys = house.keys(&password);
+    let unknown = StoreSettings { database_ssl_mode: Some("verify-ca".to_owned()), ..settings(&keys) };
     let unknown = store::open_with(&unknown, &KeyFiles::default()).await.err().expect("refused");
     assert!(matches!(unknown, Error::Refused { .. }), "{unknown}");
 }
