@@ -337,7 +337,10 @@ async fn what_was_kept_long_enough_is_removed_by_the_leader() {
     stored().execute_batch(LETTER).expect("inserts");
     let form = || stored().query_row("SELECT payload_form FROM dead_letter", [], |row| row.get::<_, String>(0));
     let keeping = installation.operator_with(|settings| settings.retention.dead_letter_payloads_days = 0).await;
-    installation.looked_again("Connector", 1).await;
+    eventually("a look at the Connector", SOON, || async {
+        (installation.reconciles("Connector").await? >= 1).then_some(())
+    })
+    .await;
     assert_eq!(form().as_deref(), Ok("served"), "0 days keep for ever");
     keeping.stop().await;
     let operator = installation.operator().await;
