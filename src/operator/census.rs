@@ -72,9 +72,10 @@ impl Census {
         };
         context.metrics.schedules_overdue.set(overdue(context));
         self.add_up(&listed, context);
+        self.sweep(&listed, pulse, context).await?;
         pulse.beat();
-        find_cron_workflows(context).await?;
-        self.sweep(&listed, pulse, context).await
+        // Last: a server without visibility still has its orphans swept.
+        find_cron_workflows(context).await
     }
 
     fn add_up(&mut self, listed: &[ListedSchedule], context: &Context) {

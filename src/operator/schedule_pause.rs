@@ -37,6 +37,8 @@ pub fn wanted_state(suspended: Option<&str>, policy: PausePolicy, seen: &Schedul
     let resume = || ScheduleState { paused: false, note: String::new(), ..seen.clone() };
     match (suspended, paused_by(seen)) {
         (Some(note), None) => pause(note),
+        // Still ours, for another reason: the note tells people which.
+        (Some(note), Some(PausedBy::Spec)) if seen.note != note => pause(note),
         (Some(note), Some(PausedBy::Person | PausedBy::Failure)) if authoritative => pause(note),
         (None, Some(PausedBy::Spec)) => resume(),
         (None, Some(PausedBy::Person)) if authoritative => resume(),
@@ -97,7 +99,8 @@ mod tests {
             (Some(BY_SUSPEND), Cooperative, &off, &own),
             (Some(BY_SUSPEND), Cooperative, &resumed, &own),
             (Some(BY_SUSPEND), Cooperative, &own, &own),
-            (Some(BY_STATE), Cooperative, &own, &own),
+            (Some(BY_STATE), Cooperative, &own, &state(true, BY_STATE)),
+            (Some(BY_SUSPEND), Cooperative, &state(true, BY_CRON), &own),
             (Some(BY_SUSPEND), Cooperative, &person, &person),
             (Some(BY_SUSPEND), Cooperative, &failed, &failed),
             (Some(BY_SUSPEND), Authoritative, &person, &own),
