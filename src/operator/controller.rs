@@ -149,7 +149,12 @@ pub async fn run_connectors(
     context: Arc<Context>,
 ) {
     let name = format!("queue of Connectors in {scope}");
-    run(name, cache, queue, context, |object, context| reconcile_connector(object, context).boxed()).await;
+    let reconcile = async |object, context: Arc<Context>| {
+        // A TenantSchedule that is not listed yet is not missing: its Connectors' own schedules would be removed.
+        context.fleet.ready().await;
+        reconcile_connector(object, context).await
+    };
+    run(name, cache, queue, context, move |object, context| reconcile(object, context).boxed()).await;
 }
 
 async fn run<K>(

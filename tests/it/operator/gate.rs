@@ -23,7 +23,7 @@ use crate::support;
 #[derive(Debug, Clone, Default)]
 struct Doing {
     shut: bool,
-    /// Requests of this method (any, if none) whose path holds this text get no answer.
+    /// Requests of this method (any, if none) whose path and query hold this text get no answer.
     held: Option<(Option<Method>, &'static str)>,
     /// Paths with this text are unknown to the server.
     missing: Option<&'static str>,
@@ -32,8 +32,8 @@ struct Doing {
 }
 
 impl Doing {
-    fn holds(&self, method: &Method, path: &str) -> bool {
-        self.held.as_ref().is_some_and(|(of, part)| of.as_ref().is_none_or(|of| of == method) && path.contains(part))
+    fn holds(&self, method: &Method, target: &str) -> bool {
+        self.held.as_ref().is_some_and(|(of, part)| of.as_ref().is_none_or(|of| of == method) && target.contains(part))
     }
 }
 
@@ -99,7 +99,7 @@ impl Gate {
         self.shared.doing.send_modify(|doing| doing.shut = true);
     }
 
-    /// Requests of this method (any, if none) whose path holds `part` get no answer.
+    /// Requests of this method (any, if none) whose path and query hold `part` get no answer.
     pub(super) fn hold(&self, method: Option<Method>, part: &'static str) {
         self.shared.doing.send_modify(|doing| doing.held = Some((method, part)));
     }
@@ -136,25 +136,24 @@ impl Drop for Gate {
 async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let away = || (StatusCode::SERVICE_UNAVAILABLE, "away").into_response();
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path().to_owned();
+    let target = parts.uri.path_and_query().expect("a path").to_string();
     let mut doing = shared.doing.subscribe();
     let now = doing.borrow_and_update().clone();
     if now.shut {
         return away();
     }
-    if now.missing.is_some_and(|part| path.contains(part)) {
+    if now.missing.is_some_and(|part| parts.uri.path().contains(part)) {
         return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
     }
-    if now.holds(&parts.method, &path) {
+    if now.holds(&parts.method, &target) {
         shared.held.send_modify(|held| *held += 1);
-        let released = doing.wait_for(|doing| doing.shut || !doing.holds(&parts.method, &path)).await.is_ok();
+        let released = doing.wait_for(|doing| doing.shut || !doing.holds(&parts.method, &target)).await.is_ok();
         assert!(released, "the gate lives as long as its state");
         return away();
     }
     let body = to_bytes(body, usize::MAX).await.expect("a whole request").to_vec();
-    let target = parts.uri.path_and_query().expect("a path").as_str();
     let what = format!("{} {target}", parts.method);
-    let mut forwarded = axum::http::Request::builder().method(parts.method).uri(target);
+    let mut forwarded = axum::http::Request::builder().method(parts.method).uri(&target);
     for name in [header::ACCEPT, header::CONTENT_TYPE] {
         if let Some(value) = parts.headers.get(&name) {
             forwarded = forwarded.header(name, value);
