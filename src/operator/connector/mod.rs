@@ -27,7 +27,9 @@ use super::{
 };
 use crate::{
     contract::workflows::ConnectionStatus,
-    crd::{Connector, ConnectorSpec, ConnectorStatus, DataPolicy, REQUESTED_AT_ANNOTATION, TenantSchedule},
+    crd::{
+        Connector, ConnectorSpec, ConnectorStatus, DataPolicy, NOT_OBSERVED, REQUESTED_AT_ANNOTATION, TenantSchedule,
+    },
     credentials::Sealer,
 };
 
@@ -63,6 +65,8 @@ pub struct Input {
 /// What a Connector takes from its TenantSchedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantView {
+    /// Its reconcile has said something.
+    pub is_observed: bool,
     /// Time zone of its own schedules.
     pub time_zone: String,
     /// Their jitter, at least.
@@ -79,7 +83,9 @@ pub struct TenantView {
 
 impl From<&TenantSchedule> for TenantView {
     fn from(object: &TenantSchedule) -> Self {
+        let observed = object.status.as_ref().map(|status| status.observed_generation);
         Self {
+            is_observed: observed.is_some_and(|observed| observed != NOT_OBSERVED),
             time_zone: object.spec.time_zone.clone(),
             spread: object.spec.spread.window.duration(),
             catch_up_window: object.spec.catch_up_window.duration(),

@@ -119,15 +119,8 @@ impl Reconcile {
     }
 
     fn claimant(&mut self, claimant: Option<Owner>) -> Option<Request> {
-        if claimant.is_none() && self.input.status.observed_generation == NOT_OBSERVED {
-            // Both were applied together: the end of the TenantSchedule's first reconcile triggers this one again. A refusal
-            // that is void a moment later would be a write for every Connector of a new fleet.
-            self.outcome.again = Again::After(REFUSED_RECHECK.min(self.resync));
-            return None;
-        }
-        let ours = claimant.is_some_and(|owner| {
-            owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace
-        });
+        let Some(owner) = claimant else { return self.unclaimed() };
+        let ours = owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace;
         if !ours {
             return self.without_tenant();
         }
@@ -138,6 +131,20 @@ impl Reconcile {
             }
             None => self.credential(None),
         }
+    }
+
+    /// The TenantSchedule is there and holds no tenant yet, or no longer (a store set back to an older state): it is behind,
+    /// and nothing of its Connectors is removed for that.
+    fn unclaimed(&mut self) -> Option<Request> {
+        if self.input.tenant.as_ref().is_some_and(|tenant| tenant.is_observed) {
+            let tenant = &self.input.spec.tenant_id;
+            let message = format!("the TenantSchedule of tenant {tenant} does not hold it yet; its status says why");
+            return self.refuse(Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message });
+        }
+        // Both were applied together: the end of the TenantSchedule's first reconcile triggers this one again. A refusal that
+        // is void a moment later would be a write for every Connector of a new fleet.
+        self.outcome.again = Again::After(REFUSED_RECHECK.min(self.resync));
+        None
     }
 
     fn credential(&mut self, content: Option<SecretFields>) -> Option<Request> {

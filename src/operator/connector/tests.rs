@@ -64,6 +64,7 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
         punctuality: Punctuality::default(),
         installation: Installation::new("installation".to_owned(), None),
         tenant: Some(TenantView {
+            is_observed: true,
             time_zone: "UTC".to_owned(),
             spread: Duration::from_secs(60),
             catch_up_window: Duration::from_secs(3_600),
@@ -154,7 +155,9 @@ fn only_the_namespace_that_holds_the_tenant_is_projected() {
 fn a_new_connector_waits_without_a_word_for_the_tenant_that_was_applied_with_it() {
     let world = world();
     let claims = std::mem::take(&mut world.state().claims);
-    let left = reconcile(&world, json!({}));
+    let mut new = input(&world, json!({}));
+    new.tenant.as_mut().expect("tenant").is_observed = false;
+    let left = run(&world, Reconcile::new(new, RESYNC));
     assert_eq!(world.calls(), ["TenantClaim"]);
     assert!(matches!(left.outcome.again, Again::After(_)), "the tenant's end triggers it sooner");
     world.state().claims = claims;
@@ -163,10 +166,22 @@ fn a_new_connector_waits_without_a_word_for_the_tenant_that_was_applied_with_it(
     assert_eq!(ready(&world), "True/Configured");
     let calls = ["TenantClaim", "GetSecret", "PutConnector", "StartWorkflow", "ApplyStatus"];
     assert_eq!(world.calls(), calls, "no schedule is looked for that nobody can have asked for");
-    world.state().claims.clear();
-    world.fail(None);
-    reconcile(&world, json!({}));
-    assert_eq!(ready(&world), "False/TenantScheduleNotFound", "one that was ready says so");
+}
+
+#[test]
+fn a_tenant_that_lost_its_claim_takes_no_schedule_with_it() {
+    let own = || json!({"sync": {"schedules": ["0 * * * *"]}});
+    let world = world();
+    reconcile(&world, own());
+    let (schedules, claims) = (world.state().schedules.clone(), std::mem::take(&mut world.state().claims));
+    reconcile(&world, own());
+    assert_eq!((ready(&world).as_str(), &world.state().schedules), ("False/TenantScheduleNotFound", &schedules));
+    let refused = Input { generation: 2, ..input(&world, own()) };
+    run(&world, Reconcile::new(refused, RESYNC));
+    assert_eq!(world.state().schedules, schedules, "nor does an edit meanwhile");
+    world.state().claims = claims;
+    reconcile(&world, own());
+    assert_eq!((ready(&world).as_str(), &world.state().schedules), ("True/Configured", &schedules));
 }
 
 #[test]
