@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, future, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, ResourceExt as _};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{
     connector::{
@@ -39,6 +40,9 @@ use crate::{
 
 /// Between two queries.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Status writes at once. One after another, a second's worth of them does not fit into a second, and conditions that turn
+/// meanwhile wait for the next round.
+const WRITERS: usize = 8;
 /// A round beats before each of its calls, which have shorter deadlines.
 const BEAT: Duration = Duration::from_secs(20);
 /// A transaction may commit after a later one was read: read that far back again (R27).
@@ -47,6 +51,16 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
 const START_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// A write takes a moment to come back by the watch; until then the same write is not repeated.
 const ECHO: SignedDuration = SignedDuration::from_secs(10);
+
+/// What is to be told of a connector.
+struct News {
+    ids: ConnectorIds,
+    key: ObjectKey,
+    part: StatusPart,
+    urgency: Urgency,
+    run_started_at: Option<Timestamp>,
+    notes: Vec<Note>,
+}
 
 /// The loop's state.
 struct Shown {
@@ -86,9 +100,11 @@ pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<C
         workers: None,
         population: 0,
     };
+    let mut rounds = tokio::time::interval(PERIOD);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        rounds.tick().await;
         shown.round(&workers, &context).await;
-        tokio::time::sleep(PERIOD).await;
     }
 }
 
@@ -217,44 +233,64 @@ impl Shown {
     }
 
     async fn show_connectors(&mut self, context: &Context, now: Timestamp) {
+        let mut news = Vec::new();
         for ids in context.memory.to_show() {
             let Some(key) = context.memory.projected(&ids) else { continue };
             let object = context.fleet.connector(&key.namespace, &key.name);
             let object = object.filter(|object| object.meta().uid.as_deref() == Some(&key.uid));
             match (object, context.memory.row(&ids)) {
-                (Some(object), Some(row)) => self.show_connector(&ids, &key, &object, &row, context, now).await,
+                (Some(object), Some(row)) => {
+                    self.follow(&ids, &key, &object, &row, context, now).await;
+                    news.extend(self.news(ids, key, &object, row, context, now));
+                }
                 _ => context.memory.shown(&ids),
             }
         }
+        // Conditions before counters, and of these the oldest first: when the pace is short, none waits much longer than another.
+        news.sort_by_cached_key(|news| (news.urgency != Urgency::Now, self.pace.last_write(&news.key)));
+        news.retain(|news| self.pace.may_write(&news.key, news.urgency, news.run_started_at, now));
+        self.tell(news, context, now).await;
     }
 
-    async fn show_connector(
-        &mut self,
-        ids: &ConnectorIds,
-        key: &ObjectKey,
+    /// What is to be told of a connector; nothing when it is told already, or on its way.
+    fn news(
+        &self,
+        ids: ConnectorIds,
+        key: ObjectKey,
         object: &Connector,
-        row: &ConnectorStatusRow,
+        row: ConnectorStatusRow,
         context: &Context,
         now: Timestamp,
-    ) {
-        self.follow(ids, key, object, row, context, now).await;
+    ) -> Option<News> {
         let before = object.status.clone().unwrap_or_default();
-        let after = connector_observe::status(row, object.into(), &before, now);
+        let after = connector_observe::status(&row, object.into(), &before, now);
         let part = CONNECTOR_OBSERVED.part(&after);
-        if part == CONNECTOR_OBSERVED.part(&before) || self.is_on_its_way(key, &part, now) {
-            context.memory.shown(ids);
-            return;
+        if part == CONNECTOR_OBSERVED.part(&before) || self.is_on_its_way(&key, &part, now) {
+            context.memory.shown(&ids);
+            return None;
         }
-        let run_started_at = row.last_run.as_ref().filter(|run| run.outcome.is_none()).map(|run| run.started_at);
-        if !self.pace.may_write(key, urgency(&before, &after), run_started_at, now) {
-            return;
-        }
-        if self.write(key, part, context, now).await {
-            context.memory.shown(ids);
-            self.tenants.insert((key.namespace.clone(), ids.0.clone()));
-            for note in connector_observe::notes(&before, &after) {
-                context.announcer.about(key, note);
+        Some(News {
+            urgency: urgency(&before, &after),
+            run_started_at: row.last_run.filter(|run| run.outcome.is_none()).map(|run| run.started_at),
+            notes: connector_observe::notes(&before, &after),
+            ids,
+            key,
+            part,
+        })
+    }
+
+    async fn tell(&mut self, news: Vec<News>, context: &Context, now: Timestamp) {
+        let pulse = &self.pulse;
+        let write = |news: News| async { apply(pulse, context, &news.key, &news.part).await.then_some(news) };
+        let writes = stream::iter(news).map(write).buffer_unordered(WRITERS);
+        let told: Vec<_> = writes.filter_map(future::ready).collect().await;
+        for News { ids, key, part, notes, .. } in told {
+            context.memory.shown(&ids);
+            self.tenants.insert((key.namespace.clone(), ids.0));
+            for note in notes {
+                context.announcer.about(&key, note);
             }
+            self.written.insert(key, (part, now));
         }
     }
 
@@ -339,18 +375,22 @@ impl Shown {
     }
 
     async fn write(&mut self, key: &ObjectKey, part: StatusPart, context: &Context, now: Timestamp) -> bool {
-        self.pulse.beat();
-        match context.world.call(Request::ApplyStatus(key.clone(), part.clone())).await {
-            Ok(_) => {
-                self.written.insert(key.clone(), (part, now));
-                true
-            }
-            Err(error) => {
-                tracing::debug!(object = %key, %error, "status not written yet");
-                false
-            }
+        let written = apply(&self.pulse, context, key, &part).await;
+        if written {
+            self.written.insert(key.clone(), (part, now));
         }
+        written
     }
+}
+
+/// Writes a part of a status; `false` = a later round tries again.
+async fn apply(pulse: &Pulse, context: &Context, key: &ObjectKey, part: &StatusPart) -> bool {
+    pulse.beat();
+    let answer = context.world.call(Request::ApplyStatus(key.clone(), part.clone())).await;
+    if let Err(error) = &answer {
+        tracing::debug!(object = %key, %error, "status not written yet");
+    }
+    answer.is_ok()
 }
 
 /// What is known of the connectors of some tenants. A verdict comes from the row, not from the cached status: that one lags

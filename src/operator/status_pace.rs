@@ -112,6 +112,12 @@ impl Pace {
         true
     }
 
+    /// When an object was last written.
+    #[must_use]
+    pub fn last_write(&self, key: &ObjectKey) -> Option<Timestamp> {
+        self.written.get(key).copied()
+    }
+
     /// The object is gone.
     pub fn forget_all_but(&mut self, keep: impl Fn(&ObjectKey) -> bool) {
         self.written.retain(|key, _| keep(key));

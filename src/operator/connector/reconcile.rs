@@ -120,7 +120,8 @@ impl Reconcile {
 
     fn claimant(&mut self, claimant: Option<Owner>) -> Option<Request> {
         let Some(owner) = claimant else { return self.unclaimed() };
-        let ours = owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace;
+        let ours =
+            owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace;
         if !ours {
             return self.without_tenant();
         }
