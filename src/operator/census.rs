@@ -111,7 +111,12 @@ impl Census {
         for (suspect, delete) in looks {
             pulse.beat();
             let verdict = drive(&context.world, Examine::new(suspect.clone(), delete, context.installation.clone()));
-            self.judged(&suspect, verdict.await?, context);
+            match verdict.await {
+                Ok(verdict) => self.judged(&suspect, verdict, context),
+                Err(error) if error.is_outage() => return Err(error),
+                // One that cannot be judged holds up no other, nor what follows.
+                Err(error) => tracing::warn!(schedule = suspect.id, %error, "not looked at; the next census does"),
+            }
         }
         context.metrics.schedule_orphans.set(i64::try_from(self.sightings.orphans()).unwrap_or(i64::MAX));
         Ok(())

@@ -29,9 +29,10 @@ use super::{
     back_off::jittered,
     connector::{self, ConnectionSeen, Input as ConnectorInput},
     context::Context,
-    error::{Dependency, Error},
+    error::Error,
     fleet::Watched,
     outcome::{Again, Note, Outcome},
+    seen::Seen,
     status_part::status_of,
     tenant_schedule::{Input as TenantInput, reconcile::Reconcile, remove::Remove},
     unreadable,
@@ -84,50 +85,33 @@ where
     let (list_done, listed) = tokio_watch::channel(false);
     let population = Arc::new(AtomicU64::new(0));
     let moved = Arc::clone(&population);
-    let mut known = std::collections::HashMap::new();
+    let mut seen = Seen::default();
     let watched = watcher(api, watcher::Config::default().page_size(PAGE_SIZE))
         .default_backoff()
         // More than half of an object's size (finding 9), and of no use here.
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer)
-        .filter_map(move |event| {
-            let request = match event {
-                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                    let reference = ObjectRef::from_obj(&object);
-                    let fingerprint = fingerprint(object.meta());
-                    let before = known.insert(reference.clone(), fingerprint);
-                    if before.is_none() {
-                        moved.fetch_add(1, Ordering::Relaxed);
+        .flat_map(move |event| {
+            let requests = match event {
+                Ok(event) => {
+                    let change = seen.take(&event);
+                    moved.fetch_add(u64::from(change.population), Ordering::Relaxed);
+                    match event {
+                        watcher::Event::Delete(object) => gone(object),
+                        watcher::Event::InitDone => drop(list_done.send_replace(true)),
+                        _ => {}
                     }
-                    (before != Some(fingerprint)).then(|| Ok(ReconcileRequest::from(reference)))
+                    change.objects.into_iter().map(|object| Ok(ReconcileRequest::from(object))).collect()
                 }
-                Ok(watcher::Event::Delete(object)) => {
-                    known.remove(&ObjectRef::from_obj(&object));
-                    moved.fetch_add(1, Ordering::Relaxed);
-                    gone(object);
-                    None
-                }
-                Ok(watcher::Event::Init) => None,
-                Ok(watcher::Event::InitDone) => {
-                    list_done.send_replace(true);
-                    moved.fetch_add(1, Ordering::Relaxed);
-                    None
-                }
-                Err(error) => Some(Err(error)),
+                Err(error) => vec![Err(error)],
             };
-            std::future::ready(request)
+            stream::iter(requests)
         });
     let others = stream::unfold(triggered, async |mut triggered| {
         let reference = triggered.recv().await?;
         Some((Ok(ReconcileRequest::from(reference)), triggered))
     });
     Watch { cache, queue: stream::select(watched, others).boxed(), trigger, listed, population }
-}
-
-/// What a reconcile depends on of an object's metadata: not its status, which we write ourselves.
-fn fingerprint(meta: &kube::core::ObjectMeta) -> u64 {
-    let relevant = (&meta.uid, meta.generation, &meta.annotations, &meta.finalizers, meta.deletion_timestamp.is_some());
-    xxhash_rust::xxh3::xxh3_64(&serde_json::to_vec(&relevant).unwrap_or_default())
 }
 
 /// Runs the controller of TenantSchedules in one scope, which has this name.
@@ -168,7 +152,6 @@ async fn run<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
-    let dependencies = context.dependencies.clone();
     let config = runtime::Config::default().concurrency(CONCURRENCY);
     let never_fails = |_: Arc<Watched<K>>, error: &Infallible, _: Arc<Context>| match *error {};
     let liveness = context.liveness.clone();
@@ -179,7 +162,8 @@ async fn run<K>(
         // Not before the first end: nothing is reconciled until the cache is full, however long the API server is away.
         pulse.get_or_insert_with(|| liveness.pulse(name.clone(), BEAT)).beat();
         match end {
-            Ok(_) => dependencies.observe(Dependency::Kubernetes, &Ok(())),
+            // What it met was told to whom it concerns, call by call.
+            Ok(_) => {}
             Err(runtime::controller::Error::QueueError(error)) => {
                 tracing::warn!(error = error_text(&error), "watch interrupted; it is taken up again");
             }

@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, AtomicU8, Ordering},
+    atomic::{AtomicI64, AtomicU8, AtomicU32, Ordering},
 };
 
 use jiff::Timestamp;
@@ -14,11 +14,14 @@ use super::{
     events::Announcer,
     outcome::Note,
 };
-use crate::{clock, health::Readiness};
+use crate::{clock, error_class::Class, health::Readiness};
 
 const UNKNOWN: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;
+/// So many calls in a row fail before a dependency that answered counts as away: one that was lost on its way ends no back-off of
+/// others when the next is answered, nor does it excuse a tick that is overdue.
+const PATIENCE: u32 = 2;
 
 /// The state of all dependencies; cheap to clone.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ struct Shared {
     states: [AtomicU8; 3],
     /// Since when each answers, in seconds of the clock.
     since: [AtomicI64; 3],
+    /// Calls in a row that failed because of it.
+    failures: [AtomicU32; 3],
     readiness: Readiness,
     announcer: Announcer,
     recoveries: watch::Sender<u64>,
@@ -44,6 +49,7 @@ impl Dependencies {
             shared: Arc::new(Shared {
                 states: Default::default(),
                 since: Default::default(),
+                failures: Default::default(),
                 readiness,
                 announcer,
                 recoveries,
@@ -53,9 +59,20 @@ impl Dependencies {
 
     /// A call to a dependency was answered, or failed because of it.
     pub fn observe<T>(&self, dependency: Dependency, reply: &Result<T, Error>) {
+        let failures = &self.shared.failures[index(dependency)];
         match reply {
-            Err(error) if error.is_outage() => self.down(dependency, error),
-            _ => self.up(dependency),
+            // It answers, and each object that was told keeps its own pause.
+            Err(error) if matches!(error.class(), Class::RateLimited(_)) => {}
+            Err(error) if error.is_outage() => {
+                let in_a_row = failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+                if in_a_row >= PATIENCE || self.is_down(dependency) {
+                    self.down(dependency, error);
+                }
+            }
+            _ => {
+                failures.store(0, Ordering::Relaxed);
+                self.up(dependency);
+            }
         }
     }
 

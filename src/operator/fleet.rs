@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use kube::{
-    Resource as _, ResourceExt as _,
+    Resource as _,
     core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
@@ -135,7 +135,7 @@ impl Fleet {
     #[must_use]
     pub fn tenant(&self, namespace: &str, tenant: &TenantId) -> Option<TenantSchedule> {
         let of_tenant = |object: &Watched<TenantSchedule>| {
-            object.namespace().as_deref() == Some(namespace)
+            object.meta().namespace.as_deref() == Some(namespace)
                 && object.meta().deletion_timestamp.is_none()
                 && object.0.as_ref().is_ok_and(|object| &object.spec.tenant_id == tenant)
         };
@@ -147,8 +147,9 @@ impl Fleet {
     /// Whether a namespace has a TenantSchedule that cannot be read: it may be any tenant's.
     #[must_use]
     pub fn hides_a_tenant(&self, namespace: &str) -> bool {
-        let unreadable =
-            |object: &Watched<TenantSchedule>| object.namespace().as_deref() == Some(namespace) && object.0.is_err();
+        let unreadable = |object: &Watched<TenantSchedule>| {
+            object.meta().namespace.as_deref() == Some(namespace) && object.0.is_err()
+        };
         self.scope(namespace).is_some_and(|scope| !scope.tenants.state_filter(unreadable).is_empty())
     }
 
@@ -180,7 +181,7 @@ impl Fleet {
     pub fn trigger_connectors_of(&self, namespace: &str, tenant: &TenantId) {
         let Some(scope) = self.scope(namespace) else { return };
         let of_tenant = |object: &Watched<Connector>| {
-            object.namespace().as_deref() == Some(namespace)
+            object.meta().namespace.as_deref() == Some(namespace)
                 && object.0.as_ref().is_ok_and(|object| &object.spec.tenant_id == tenant)
         };
         for object in scope.connectors.state_filter(of_tenant) {

@@ -239,6 +239,7 @@ fn connector_input(spec: Value) -> connector::Input {
         now: now(),
         installation: Installation::new("installation".to_owned(), None),
         tenant: Some(TenantView {
+            name: "acme".to_owned(),
             is_observed: true,
             time_zone: "UTC".to_owned(),
             spread: Duration::from_secs(60),

@@ -3,13 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kube::Client;
 use tokio::sync::watch;
 
 use super::{
     context::Context,
     dependencies::Dependencies,
     error::{Dependency, Error},
-    live_world::{STORE_DEADLINE, store_deadline},
+    live_world::{STORE_DEADLINE, deadline, store_deadline},
 };
 use crate::{
     key_files::KeyFiles,
@@ -89,6 +90,19 @@ pub async fn keep_store(context: Arc<Context>) {
         if context.dependencies.is_down(Dependency::Store) {
             let answer = store_deadline(STORE_DEADLINE, context.store.schema_version()).await.map_err(Error::Store);
             context.dependencies.observe(Dependency::Store, &answer);
+        }
+        tokio::time::sleep(PROBE).await;
+    }
+}
+
+/// Probes the Kubernetes API while it is down.
+pub async fn keep_kubernetes(client: Client, context: Arc<Context>) {
+    let pulse = context.liveness.pulse("link to the Kubernetes API", BEAT);
+    loop {
+        pulse.beat();
+        if context.dependencies.is_down(Dependency::Kubernetes) {
+            let answer = deadline("tell its version", client.apiserver_version()).await;
+            context.dependencies.observe(Dependency::Kubernetes, &answer);
         }
         tokio::time::sleep(PROBE).await;
     }

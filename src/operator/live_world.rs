@@ -95,7 +95,10 @@ impl World for LiveWorld {
             | Request::RemoveFinalizer(_)
             | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
         };
-        self.dependencies.observe(dependency, &reply);
+        // Without a connection nothing was asked; the link itself tells why there is none.
+        if dependency != Dependency::Temporal || self.temporal.borrow().is_ok() {
+            self.dependencies.observe(dependency, &reply);
+        }
         reply
     }
 }

@@ -37,6 +37,7 @@ pub mod schedule_pause;
 pub mod schedule_removal;
 pub mod schedule_shown;
 pub mod schedule_terms;
+mod seen;
 pub mod start;
 pub mod status_pace;
 pub mod status_part;
@@ -256,6 +257,7 @@ async fn act(
     if settings.recipient.is_none() {
         tasks.spawn(endless(identity::keep(settings.namespace.clone(), vault_sender, Arc::clone(&context))));
     }
+    tasks.spawn(endless(links::keep_kubernetes(client.clone(), Arc::clone(&context))));
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
     tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));

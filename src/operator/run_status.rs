@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt as _, future, stream};
+use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource as _, ResourceExt as _};
 use tokio::{sync::watch, time::MissedTickBehavior};
@@ -24,9 +24,12 @@ use super::{
     outcome::Note,
     status_pace::{Pace, Urgency, urgency},
     status_part::{CONNECTOR_OBSERVED, TENANT_OBSERVED, status_of},
-    tenant_schedule::observe::{self as tenant_observe, Member},
+    tenant_schedule::{
+        self,
+        observe::{self as tenant_observe, Member},
+    },
     worker_deployment::status::Availability,
-    world::{Answer, Kind, ObjectKey, Request, StatusPart, World as _},
+    world::{Answer, ObjectKey, Request, StatusPart, World as _},
 };
 use crate::{
     clock,
@@ -47,8 +50,8 @@ const WRITERS: usize = 8;
 const BEAT: Duration = Duration::from_secs(20);
 /// A transaction may commit after a later one was read: read that far back again (R27).
 const OVERLAP: SignedDuration = SignedDuration::from_secs(60);
-/// Before a start that Temporal did not take is tried again.
-const START_AGAIN: SignedDuration = SignedDuration::from_secs(10);
+/// Before a start or a write that was not taken, or may not be yet, is tried again.
+const AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// A write takes a moment to come back by the watch; until then the same write is not repeated.
 const ECHO: SignedDuration = SignedDuration::from_secs(10);
 
@@ -193,8 +196,14 @@ impl Shown {
         let next = restart::next_run(row, &object.spec).filter(|next| self.followed.get(ids) != Some(&next.follows));
         let mut looks = vec![health::stale_at(row, object.into()).filter(|at| *at > now)];
         if let Some(next) = next {
-            let waits = next.at > now || !self.start(ids, key, &next, row, context).await;
-            looks.push(waits.then(|| if next.at > now { next.at } else { now + START_AGAIN }));
+            looks.push(if next.at > now {
+                Some(next.at)
+            } else if is_suspended(context, &key.namespace, &ids.0) || !self.start(ids, key, &next, row, context).await
+            {
+                Some(now + AGAIN)
+            } else {
+                None
+            });
         }
         match looks.into_iter().flatten().min() {
             Some(at) => drop(self.due.insert(ids.clone(), at)),
@@ -281,11 +290,14 @@ impl Shown {
 
     async fn tell(&mut self, news: Vec<News>, context: &Context, now: Timestamp) {
         let pulse = &self.pulse;
-        let write = |news: News| async { apply(pulse, context, &news.key, &news.part).await.then_some(news) };
-        let writes = stream::iter(news).map(write).buffer_unordered(WRITERS);
-        let told: Vec<_> = writes.filter_map(future::ready).collect().await;
-        for News { ids, key, part, notes, .. } in told {
+        let write = |news: News| async { (apply(pulse, context, &news.key, &news.part).await, news) };
+        let told: Vec<_> = stream::iter(news).map(write).buffer_unordered(WRITERS).collect().await;
+        for (written, News { ids, key, part, notes, .. }) in told {
             context.memory.shown(&ids);
+            if !written {
+                self.due.entry(ids).and_modify(|at| *at = (*at).min(now + AGAIN)).or_insert(now + AGAIN);
+                continue;
+            }
             self.tenants.insert((key.namespace.clone(), ids.0));
             for note in notes {
                 context.announcer.about(&key, note);
@@ -308,14 +320,25 @@ impl Shown {
             return;
         }
         let members = members(context, &self.tenants, now);
+        let mut writes = Vec::new();
         for tenant in self.tenants.clone() {
-            let Some(object) = context.fleet.tenant(&tenant.0, &tenant.1) else {
-                self.tenants.remove(&tenant);
-                continue;
-            };
             let members = members.get(&tenant).map(Vec::as_slice).unwrap_or_default();
-            if self.show_tenant(&object, members, context, now).await {
+            let object = context.fleet.tenant(&tenant.0, &tenant.1);
+            match object.and_then(|object| self.tenant_news(&object, members, now)) {
+                Some((key, part, urgency)) if self.pace.may_write(&key, urgency, None, now) => {
+                    writes.push((tenant, key, part));
+                }
+                Some(_) => {}
+                None => drop(self.tenants.remove(&tenant)),
+            }
+        }
+        let pulse = &self.pulse;
+        let write = |(tenant, key, part)| async { (apply(pulse, context, &key, &part).await, tenant, key, part) };
+        let told: Vec<_> = stream::iter(writes).map(write).buffer_unordered(WRITERS).collect().await;
+        for (written, tenant, key, part) in told {
+            if written {
                 self.tenants.remove(&tenant);
+                self.written.insert(key, (part, now));
             }
         }
     }
@@ -345,50 +368,41 @@ impl Shown {
         }
     }
 
-    /// Whether nothing is left to show.
-    async fn show_tenant(
-        &mut self,
+    /// What is to be told of a tenant, and how much it matters; nothing when it is told already, or on its way.
+    fn tenant_news(
+        &self,
         object: &TenantSchedule,
         members: &[Member],
-        context: &Context,
         now: Timestamp,
-    ) -> bool {
-        let key = ObjectKey {
-            kind: Kind::TenantSchedule,
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-            uid: object.uid().unwrap_or_default(),
-        };
+    ) -> Option<(ObjectKey, StatusPart, Urgency)> {
+        let key = tenant_schedule::key_of(object);
         let before = object.status.clone().unwrap_or_default();
         let after = tenant_observe::status(members, self.workers.as_ref(), &before, now);
-        let part = TENANT_OBSERVED.part(&after);
-        if part == TENANT_OBSERVED.part(&before) || self.is_on_its_way(&key, &part, now) {
-            return true;
+        let (part, shown) = (TENANT_OBSERVED.part(&after), TENANT_OBSERVED.part(&before));
+        if part == shown || self.is_on_its_way(&key, &part, now) {
+            return None;
         }
-        let turned = part.fields.get("conditions") != TENANT_OBSERVED.part(&before).fields.get("conditions");
-        let urgency = if turned { Urgency::Now } else { Urgency::Counters };
-        self.pace.may_write(&key, urgency, None, now) && self.write(&key, part, context, now).await
+        let turned = part.fields.get("conditions") != shown.fields.get("conditions");
+        Some((key, part, if turned { Urgency::Now } else { Urgency::Counters }))
     }
 
     fn is_on_its_way(&self, key: &ObjectKey, part: &StatusPart, now: Timestamp) -> bool {
         self.written.get(key).is_some_and(|(written, at)| written == part && now.duration_since(*at) < ECHO)
     }
-
-    async fn write(&mut self, key: &ObjectKey, part: StatusPart, context: &Context, now: Timestamp) -> bool {
-        let written = apply(&self.pulse, context, key, &part).await;
-        if written {
-            self.written.insert(key.clone(), (part, now));
-        }
-        written
-    }
 }
 
-/// Writes a part of a status; `false` = a later round tries again.
+fn is_suspended(context: &Context, namespace: &str, tenant: &TenantId) -> bool {
+    context.fleet.tenant(namespace, tenant).is_some_and(|object| object.spec.suspend)
+}
+
+/// Writes a part of a status; whether it was taken.
 async fn apply(pulse: &Pulse, context: &Context, key: &ObjectKey, part: &StatusPart) -> bool {
     pulse.beat();
     let answer = context.world.call(Request::ApplyStatus(key.clone(), part.clone())).await;
-    if let Err(error) = &answer {
-        tracing::debug!(object = %key, %error, "status not written yet");
+    match &answer {
+        Err(error) if error.is_outage() => tracing::debug!(object = %key, %error, "status not written yet"),
+        Err(error) => tracing::warn!(object = %key, %error, "status not written"),
+        Ok(_) => {}
     }
     answer.is_ok()
 }

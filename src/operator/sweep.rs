@@ -1,8 +1,9 @@
-//! What was deleted while nobody watched: registry rows and own schedules of Connectors that are gone (R11).
-//! Marks rows as removed, which is reversible; never touches canonical rows (`purge` does, where it was asked for), nor
-//! schedules that no row leads to (`census` does).
+//! What was deleted while nobody watched: registry rows of Connectors that are gone (R11). Marks them as removed, which is
+//! reversible; never touches canonical rows (`purge` does, where it was asked for), nor schedules (`census` does).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
 
 use super::{
     connector::remove::{Gone, Remove},
@@ -13,7 +14,7 @@ use super::{
     purge,
     world::{Kind, ObjectKey, drive},
 };
-use crate::{health::Pulse, store::ProjectedConnector};
+use crate::{clock, health::Pulse, store::ProjectedConnector};
 
 /// A fleet may shrink by this many at once without a question (R11) …
 const MANY: usize = 20;
@@ -26,36 +27,56 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A pass beats between its calls, of which a purge is the longest.
 const PASS: Duration = STORE_BULK_DEADLINE;
 
-/// Why a pass removes nothing.
+/// Why a pass marks less than it found missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suspicious {
     /// The watch shows no Connector at all, the registry some: more likely the view is wrong than all were deleted.
     NothingInView,
-    /// More than the limit are gone at once.
+    /// More than the limit went at once.
     TooMany,
 }
 
-/// Rows whose CR is gone. Pure.
-///
-/// # Errors
-/// `Suspicious` when so much is gone that a person should look.
-pub fn orphans(
-    rows: Vec<ProjectedConnector>,
-    watches: impl Fn(&str) -> bool,
-    exists: impl Fn(&ProjectedConnector) -> bool,
-    in_view: usize,
-) -> Result<Vec<ProjectedConnector>, Suspicious> {
-    let rows: Vec<_> =
-        rows.into_iter().filter(|row| row.removed_at.is_none() && watches(&row.owner.namespace)).collect();
-    let total = rows.len();
-    let gone: Vec<_> = rows.into_iter().filter(|row| !exists(row)).collect();
-    if !gone.is_empty() && in_view == 0 {
-        return Err(Suspicious::NothingInView);
+/// Since when rows are seen without their object, by uid. A restart begins anew.
+#[derive(Debug, Default)]
+pub struct Missing(HashMap<String, Timestamp>);
+
+/// What a pass does.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// To be marked.
+    pub gone: Vec<ProjectedConnector>,
+    /// What a person should look at.
+    pub suspicious: Option<Suspicious>,
+}
+
+impl Missing {
+    /// Rows whose object is gone. Of more than may go at once only those are marked that have been missing for the grace: a
+    /// cluster that is being rebuilt has its objects by then, and who deleted them need not come back to say so. Pure.
+    pub fn plan(
+        &mut self,
+        rows: &[ProjectedConnector],
+        watches: impl Fn(&str) -> bool,
+        exists: impl Fn(&ProjectedConnector) -> bool,
+        in_view: usize,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Plan {
+        let ours = rows.iter().filter(|row| row.removed_at.is_none() && watches(&row.owner.namespace));
+        let (there, gone): (Vec<_>, Vec<_>) = ours.partition(|row| exists(row));
+        self.0.retain(|uid, _| gone.iter().any(|row| row.uid == *uid));
+        let mut is_new = |row: &ProjectedConnector| {
+            let since = *self.0.entry(row.uid.clone()).or_insert(now);
+            Duration::try_from(now.duration_since(since)).unwrap_or_default() < grace
+        };
+        let (new, old): (Vec<_>, Vec<_>) = gone.into_iter().cloned().partition(|row| is_new(row));
+        if in_view == 0 && !(new.is_empty() && old.is_empty()) {
+            return Plan { gone: Vec::new(), suspicious: Some(Suspicious::NothingInView) };
+        }
+        if is_too_many(new.len(), there.len() + new.len() + old.len()) {
+            return Plan { gone: old, suspicious: Some(Suspicious::TooMany) };
+        }
+        Plan { gone: [old, new].concat(), suspicious: None }
     }
-    if is_too_many(gone.len(), total) {
-        return Err(Suspicious::TooMany);
-    }
-    Ok(gone)
 }
 
 /// Whether so many of so many are more than may be removed without a question (R11).
@@ -67,29 +88,22 @@ pub(super) fn is_too_many(gone: usize, total: usize) -> bool {
 pub async fn keep(context: Arc<Context>) {
     context.fleet.ready().await;
     let pulse = context.liveness.pulse("sweep", context.resync.max(PASS));
-    let mut told = false;
-    let mut pause = FIRST_PAUSE;
+    let (mut missing, mut told, mut pause) = (Missing::default(), None, FIRST_PAUSE);
     loop {
         pulse.beat();
         let mut rest = context.resync;
-        match pass(&pulse, &context).await {
-            Ok(()) => (told, pause) = (false, FIRST_PAUSE),
-            Err(Refused::Suspicious(why)) if !told => {
-                told = true;
-                let message = match why {
-                    Suspicious::NothingInView => {
-                        "no Connector is in view, but the store knows some: nothing is removed; check CRDs, kubeconfig and watched namespaces"
-                    }
-                    Suspicious::TooMany => {
-                        "more Connectors are gone at once than may be removed without a question: nothing is removed; delete them one by one or check watched namespaces"
-                    }
-                };
-                tracing::error!("{message}");
-                context.announcer.about_operator(Note::warning("SweepSuspicious", "Sweep", message));
+        match pass(&mut missing, &pulse, &context).await {
+            Ok(suspicious) => {
+                pause = FIRST_PAUSE;
+                if let Some(why) = suspicious.filter(|_| told != suspicious) {
+                    let message = message(why, context.orphan_grace);
+                    tracing::error!("{message}");
+                    context.announcer.about_operator(Note::warning("SweepSuspicious", "Sweep", message));
+                }
+                told = suspicious;
             }
-            Err(Refused::Suspicious(_)) => {}
-            // At the start Temporal may not be connected yet: what was deleted meanwhile does not wait for the next resync.
-            Err(Refused::Failed(error)) => {
+            // What was deleted meanwhile does not wait for the next resync.
+            Err(error) => {
                 tracing::debug!(%error, "sweep not finished; the next one goes on");
                 rest = rest.min(pause);
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -99,20 +113,28 @@ pub async fn keep(context: Arc<Context>) {
     }
 }
 
-enum Refused {
-    Suspicious(Suspicious),
-    Failed(Error),
+fn message(why: Suspicious, grace: Duration) -> String {
+    match why {
+        Suspicious::NothingInView => {
+            "no Connector is in view, but the store knows some: they are left as they are; check CRDs, kubeconfig and watched namespaces"
+                .to_owned()
+        }
+        Suspicious::TooMany => format!(
+            "more Connectors are gone at once than are marked removed without a question: they are left as they are for {grace:?}, and marked if they are still missing then; apply them again, or check watched namespaces"
+        ),
+    }
 }
 
-async fn pass(pulse: &Pulse, context: &Context) -> Result<(), Refused> {
+async fn pass(missing: &mut Missing, pulse: &Pulse, context: &Context) -> Result<Option<Suspicious>, Error> {
     let cluster_id = &context.installation.cluster_id;
     let rows = store_deadline(STORE_DEADLINE, context.store.projected_connectors(cluster_id)).await;
-    let rows = rows.map_err(|error| Refused::Failed(Error::Store(error)))?;
+    let rows = rows.map_err(Error::Store)?;
     let fleet = &context.fleet;
     let in_view = fleet.count(Kind::Connector);
     let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
-    let gone = orphans(rows.clone(), |namespace| fleet.watches(namespace), exists, in_view);
-    for row in gone.map_err(Refused::Suspicious)? {
+    let watches = |namespace: &str| fleet.watches(namespace);
+    let Plan { gone, suspicious } = missing.plan(&rows, watches, exists, in_view, context.orphan_grace, clock::now());
+    for row in gone {
         let key = ObjectKey {
             kind: Kind::Connector,
             namespace: row.owner.namespace.clone(),
@@ -121,13 +143,16 @@ async fn pass(pulse: &Pulse, context: &Context) -> Result<(), Refused> {
         };
         tracing::info!(object = %key, "gone while nobody watched; its registry row is marked removed");
         pulse.beat();
-        let gone = Gone { key, tenant_id: row.tenant_id, connector_id: row.connector_id };
-        let outcome = drive(&context.world, Remove::new(gone, context.installation.clone())).await;
+        let gone = Gone { key: key.clone(), tenant_id: row.tenant_id, connector_id: row.connector_id };
+        let outcome = drive(&context.world, Remove::mark(gone, context.installation.clone())).await;
         if let Some(error) = outcome.failed {
-            return Err(Refused::Failed(error));
+            return Err(error);
         }
+        // Its next life may have been reconciled a moment before.
+        fleet.trigger(&key);
     }
-    purge::pass(&rows, pulse, context).await.map_err(Refused::Failed)
+    purge::pass(&rows, pulse, context).await?;
+    Ok(suspicious)
 }
 
 /// Follows one deletion that the watch saw, until it is done or such an object exists again: a name may come back for another tenant.
@@ -140,6 +165,8 @@ pub async fn follow(gone: Gone, context: Arc<Context>) {
             drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;
         let Some(error) = failed else {
             tracing::info!(object = %key, "deleted; its registry row is marked removed");
+            // Its next life may have been reconciled a moment before, and this schedule been taken for its own.
+            context.fleet.trigger(&key);
             return;
         };
         tracing::debug!(object = %key, %error, "deletion not followed yet");
@@ -159,7 +186,7 @@ mod tests {
                 tenant_id: "acme".parse().expect("id"),
                 connector_id: format!("c{number}").parse().expect("id"),
                 owner: Owner { cluster_id: String::new(), namespace: "acme".to_owned(), name: format!("c{number}") },
-                uid: "1".to_owned(),
+                uid: number.to_string(),
                 generation: 1,
                 removed_at: None,
                 data_policy: crate::model::config::DataPolicy::Retain,
@@ -167,25 +194,47 @@ mod tests {
             .collect()
     }
 
-    fn swept(count: usize, gone: usize) -> Result<usize, Suspicious> {
+    const GRACE: Duration = Duration::from_secs(3_600);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + second).expect("a time")
+    }
+
+    /// A pass over so many rows, of which the first `gone` have no object.
+    fn swept(missing: &mut Missing, count: usize, gone: usize, now: Timestamp) -> (usize, Option<Suspicious>) {
         let exists = |row: &ProjectedConnector| row.owner.name[1..].parse::<usize>().expect("number") >= gone;
-        orphans(rows(count), |_| true, exists, count - gone).map(|gone| gone.len())
+        let plan = missing.plan(&rows(count), |_| true, exists, count - gone, GRACE, now);
+        (plan.gone.len(), plan.suspicious)
     }
 
     #[test]
     fn a_few_are_swept_many_at_once_are_not() {
-        assert_eq!(swept(100, 3), Ok(3));
-        assert_eq!(swept(100, 21), Err(Suspicious::TooMany));
-        assert_eq!(swept(1_000, 50), Ok(50));
-        assert_eq!(swept(1_000, 51), Err(Suspicious::TooMany));
+        let first = |count, gone| swept(&mut Missing::default(), count, gone, at(0));
+        assert_eq!(first(100, 3), (3, None));
+        assert_eq!(first(100, 21), (0, Some(Suspicious::TooMany)));
+        assert_eq!(first(1_000, 50), (50, None));
+        assert_eq!(first(1_000, 51), (0, Some(Suspicious::TooMany)));
+    }
+
+    #[test]
+    fn many_that_stay_away_are_swept_after_the_grace_and_those_that_came_back_begin_anew() {
+        let mut missing = Missing::default();
+        assert_eq!(swept(&mut missing, 100, 30, at(0)), (0, Some(Suspicious::TooMany)));
+        assert_eq!(swept(&mut missing, 100, 25, at(3_000)), (0, Some(Suspicious::TooMany)), "five came");
+        assert_eq!(swept(&mut missing, 100, 30, at(3_600)), (30, None), "25 are old, and five are few");
+        assert_eq!(swept(&mut missing, 100, 60, at(3_700)), (25, Some(Suspicious::TooMany)), "35 went at once");
     }
 
     #[test]
     fn an_empty_view_sweeps_nothing_and_other_namespaces_are_left_alone() {
-        assert_eq!(swept(2, 2), Err(Suspicious::NothingInView));
-        assert_eq!(orphans(rows(5), |_| false, |_| false, 1).map(|gone| gone.len()), Ok(0));
+        let mut missing = Missing::default();
+        for now in [0, 4_000] {
+            assert_eq!(swept(&mut missing, 2, 2, at(now)), (0, Some(Suspicious::NothingInView)), "however long");
+        }
+        let nothing = Plan { gone: Vec::new(), suspicious: None };
         let mut removed = rows(1);
+        assert_eq!(missing.plan(&removed, |_| false, |_| false, 1, GRACE, at(0)), nothing);
         removed[0].removed_at = Some("2026-11-23T01:00:00Z".parse().expect("timestamp"));
-        assert_eq!(orphans(removed, |_| true, |_| false, 1).map(|gone| gone.len()), Ok(0));
+        assert_eq!(missing.plan(&removed, |_| true, |_| false, 1, GRACE, at(0)), nothing);
     }
 }

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use super::ConnectionSeen;
 use crate::contract::workflows::ConnectionStatus;
 
-/// First and longest pause between checks of a pending connection: its check may have met an outage of the source.
-const PENDING: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(5 * 60));
+/// First and longest pause between checks of a pending connection: its check may have met an outage of the source, or wait for
+/// a worker. In a fleet that is new most do, and each look costs a Secret and a transaction.
+const PENDING: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5 * 60));
 /// First and longest pause between checks of a refused one (R23: 1 h to 24 h).
 const DISCONNECTED: (Duration, Duration) = (Duration::from_secs(3_600), Duration::from_secs(24 * 3_600));
 
@@ -92,12 +93,12 @@ mod tests {
         let mut now = at("2026-11-23T01:00:00Z");
         let first = plan(None, None, 1, now);
         assert!(first.start);
-        assert_eq!(first.again, Some(Duration::from_secs(15)));
+        assert_eq!(first.again, Some(Duration::from_secs(60)));
         let waiting = plan(first.memory.as_ref(), seen(ConnectionStatus::Pending, None), 1, now);
         assert_eq!((waiting.start, waiting.memory), (false, first.memory));
-        now += Duration::from_secs(15);
+        now += Duration::from_secs(60);
         let second = plan(first.memory.as_ref(), seen(ConnectionStatus::Pending, None), 1, now);
-        assert_eq!((second.start, second.again), (true, Some(Duration::from_secs(30))));
+        assert_eq!((second.start, second.again), (true, Some(Duration::from_secs(120))));
     }
 
     #[test]

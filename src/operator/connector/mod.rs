@@ -65,6 +65,8 @@ pub struct Input {
 /// What a Connector takes from its TenantSchedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantView {
+    /// Its name.
+    pub name: String,
     /// Its reconcile has said something.
     pub is_observed: bool,
     /// Time zone of its own schedules.
@@ -85,6 +87,7 @@ impl From<&TenantSchedule> for TenantView {
     fn from(object: &TenantSchedule) -> Self {
         let observed = object.status.as_ref().map(|status| status.observed_generation);
         Self {
+            name: object.meta().name.clone().unwrap_or_default(),
             is_observed: observed.is_some_and(|observed| observed != NOT_OBSERVED),
             time_zone: object.spec.time_zone.clone(),
             spread: object.spec.spread.window.duration(),

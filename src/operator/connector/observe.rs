@@ -70,7 +70,7 @@ pub fn notes(before: &ConnectorStatus, after: &ConnectorStatus) -> Vec<Note> {
         notes.push(Note::normal("Connected", "CheckConnection", "the source accepts the credential"));
     }
     if was != is && is == Some("False") {
-        let message = "the source refuses the credential; a new one in the Secret is tried at once";
+        let message = "the source refuses the credential; a new one in the Secret is found within minutes, or at once by the annotation sync.gtmclarity.io/requested-at";
         notes.push(Note::warning("ConnectionRefused", "CheckConnection", message));
     }
     let healthy = |status: &ConnectorStatus| status.conditions.iter().find(|of| of.type_ == HEALTHY).cloned();

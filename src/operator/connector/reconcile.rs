@@ -125,6 +125,10 @@ impl Reconcile {
         if !ours {
             return self.without_tenant();
         }
+        // Of two of this namespace the one that lost was found: nothing is applied by its terms.
+        if self.input.tenant.as_ref().is_some_and(|tenant| tenant.name != owner.name) {
+            return self.wait();
+        }
         match dereference::request(&self.input) {
             Some(request) => {
                 self.phase = Phase::GettingSecret;
@@ -144,6 +148,10 @@ impl Reconcile {
         }
         // Both were applied together: the end of the TenantSchedule's first reconcile triggers this one again. A refusal that
         // is void a moment later would be a write for every Connector of a new fleet.
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Option<Request> {
         self.outcome.again = Again::After(REFUSED_RECHECK.min(self.resync));
         None
     }

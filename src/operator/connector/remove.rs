@@ -1,5 +1,5 @@
 //! The step that follows a Connector's deletion: its own schedule gone, then out of the registry: a row that is still there is
-//! what the sweep goes on from when Temporal was away. Rows stay. Pure (R36).
+//! what the sweep goes on from when Temporal was away. The sweep itself, which saw no deletion, only marks. Rows stay. Pure (R36).
 
 use std::mem;
 
@@ -30,6 +30,7 @@ pub struct Gone {
 pub struct Remove {
     gone: Gone,
     installation: Installation,
+    with_schedule: bool,
     phase: Phase,
     outcome: Outcome,
 }
@@ -44,11 +45,24 @@ enum Phase {
 }
 
 impl Remove {
-    /// For an object that exists no more.
+    /// For an object that was seen to be deleted.
     #[must_use]
     pub fn new(gone: Gone, installation: Installation) -> Self {
         let outcome = Outcome { again: Again::Never, notes: Vec::new(), failed: None };
-        Self { gone, installation, phase: Phase::Begin, outcome }
+        Self { gone, installation, with_schedule: true, phase: Phase::Begin, outcome }
+    }
+
+    /// For an object that is missing: in a cluster that is being rebuilt it may only come later. The mark goes when it does;
+    /// its schedule, with what people and time have left in it, has a grace (`schedule_orphans`).
+    #[must_use]
+    pub fn mark(missing: Gone, installation: Installation) -> Self {
+        Self { with_schedule: false, ..Self::new(missing, installation) }
+    }
+
+    fn unproject(&mut self) -> Option<Request> {
+        self.phase = Phase::Unprojecting;
+        let Gone { key, tenant_id, connector_id } = self.gone.clone();
+        Some(Request::RemoveConnector(tenant_id, connector_id, key.uid))
     }
 
     fn remove_schedule(&mut self, mut machine: RemoveSchedule, reply: Option<Reply>) -> Option<Request> {
@@ -57,11 +71,7 @@ impl Remove {
                 self.phase = Phase::RemovingSchedule(machine);
                 Some(request)
             }
-            Progress::Finished(Ok(_)) => {
-                self.phase = Phase::Unprojecting;
-                let Gone { key, tenant_id, connector_id } = self.gone.clone();
-                Some(Request::RemoveConnector(tenant_id, connector_id, key.uid))
-            }
+            Progress::Finished(Ok(_)) => self.unproject(),
             Progress::Finished(Err(error)) => self.failed(error),
         }
     }
@@ -87,6 +97,9 @@ impl Step for Remove {
             (Phase::AskingClaim, Some(Ok(Answer::Claimant(Some(owner)))))
                 if owner.cluster_id == self.installation.cluster_id && owner.namespace == self.gone.key.namespace =>
             {
+                if !self.with_schedule {
+                    return self.unproject();
+                }
                 let id = self.installation.names.connector_schedule(&self.gone.tenant_id, &self.gone.connector_id);
                 let owner = self.installation.schedule_owner(&self.gone.key);
                 self.remove_schedule(RemoveSchedule::new(id, owner), None)

@@ -64,6 +64,7 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
         punctuality: Punctuality::default(),
         installation: Installation::new("installation".to_owned(), None),
         tenant: Some(TenantView {
+            name: "acme".to_owned(),
             is_observed: true,
             time_zone: "UTC".to_owned(),
             spread: Duration::from_secs(60),
@@ -169,11 +170,26 @@ fn a_new_connector_waits_without_a_word_for_the_tenant_that_was_applied_with_it(
 }
 
 #[test]
+fn by_the_terms_of_a_tenant_schedule_that_lost_its_tenant_nothing_is_applied() {
+    let world = world();
+    reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
+    let schedules = world.state().schedules.clone();
+    let mut found = input(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
+    let tenant = found.tenant.as_mut().expect("tenant");
+    (tenant.name, tenant.suspend) = ("acme-too".to_owned(), true);
+    world.fail(None);
+    let left = run(&world, Reconcile::new(found, RESYNC));
+    assert_eq!((world.calls(), &world.state().schedules), (vec!["TenantClaim".to_owned()], &schedules));
+    assert!(matches!(left.outcome.again, Again::After(_)));
+}
+
+#[test]
 fn a_tenant_that_lost_its_claim_takes_no_schedule_with_it() {
     let own = || json!({"sync": {"schedules": ["0 * * * *"]}});
     let world = world();
     reconcile(&world, own());
-    let (schedules, claims) = (world.state().schedules.clone(), std::mem::take(&mut world.state().claims));
+    let schedules = world.state().schedules.clone();
+    let claims = std::mem::take(&mut world.state().claims);
     reconcile(&world, own());
     assert_eq!((ready(&world).as_str(), &world.state().schedules), ("False/TenantScheduleNotFound", &schedules));
     let refused = Input { generation: 2, ..input(&world, own()) };
@@ -447,6 +463,11 @@ fn deletion_marks_the_row_only_where_the_claim_is_the_objects() {
     earlier.key.uid = "of a life before".to_owned();
     run(&world, Remove::new(earlier, installation.clone()));
     assert_eq!(world.state().connectors.len(), 1, "a removal that comes late is not of the next life");
+    reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
+    run(&world, Remove::mark(gone.clone(), installation.clone()));
+    let state = world.state();
+    assert!(state.connectors.is_empty() && state.schedules.len() == 1, "what is missing may come later");
+    drop(state);
     for fault in every_fault(4) {
         reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
         world.fail(Some(fault));
