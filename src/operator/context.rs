@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     back_off::BackOff,
+    connection_checks::Checks,
     connector::{Vault, check},
     dependencies::Dependencies,
     error::Dependency,
@@ -77,6 +78,8 @@ pub struct Context {
     pub back_off: BackOff,
     /// What is remembered of connectors.
     pub memory: Memory,
+    /// Checks of connections that are to be started.
+    pub checks: Checks,
 }
 
 impl Context {
@@ -107,6 +110,11 @@ impl Memory {
     #[must_use]
     pub fn checks(&self, key: &ObjectKey) -> Option<check::Memory> {
         self.lock().checks.get(key).copied()
+    }
+
+    /// The check that was asked for did not start.
+    pub fn unchecked(&self, key: &ObjectKey) {
+        self.lock().checks.remove(key);
     }
 
     /// The store's row of a connector, as last read.

@@ -253,6 +253,9 @@ async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Conte
                 let ids = (object.spec.tenant_id.clone(), id);
                 context.memory.reconciled(&key, ids, left.checks, left.projected);
             }
+            if let Some(check) = left.check {
+                context.checks.ask(key.clone(), check);
+            }
             left.outcome
         }
         Err(error) => Outcome::failed(error),
@@ -282,6 +285,7 @@ fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> Co
         connection: row
             .map(|row| ConnectionSeen { status: row.connection_status, checked_at: row.connection_checked_at }),
         checks: context.memory.checks(key),
+        check_wait: context.checks.wait(),
     }
 }
 

@@ -251,6 +251,7 @@ fn connector_input(spec: Value) -> connector::Input {
         vault: Vault::new(Sealer::new(&generate_identity().1).expect("recipient"), "installation"),
         connection: None,
         checks: None,
+        check_wait: Duration::ZERO,
         punctuality: Punctuality::default(),
     }
 }

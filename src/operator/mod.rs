@@ -7,6 +7,7 @@
 pub mod back_off;
 pub mod census;
 pub mod closed_runs;
+pub mod connection_checks;
 pub mod connector;
 pub mod context;
 pub mod controller;
@@ -60,6 +61,7 @@ use tokio::{
 };
 
 use self::{
+    connection_checks::Checks,
     connector::{Vault, remove::Gone},
     context::{Context, Memory},
     controller::Watch,
@@ -219,6 +221,7 @@ async fn act(
     let (slot, temporal) = watch::channel(Err(connecting));
     let (vault_sender, vault) = watch::channel(Vault::new(sealer, &installation.id));
     let (gone_sender, gone) = mpsc::unbounded_channel();
+    let (checks, checks_asked) = Checks::new();
     let watches: Vec<_> = scopes(settings).map(|namespace| Watches::start(&client, namespace, &gone_sender)).collect();
     let context = Arc::new(Context {
         world: LiveWorld {
@@ -246,6 +249,7 @@ async fn act(
         metrics,
         back_off: back_off::BackOff::default(),
         memory: Memory::default(),
+        checks,
     });
     let (availability_sender, availability) = watch::channel(None);
     if let Some(pool) = pool {
@@ -261,6 +265,7 @@ async fn act(
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
     tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
+    tasks.spawn(endless(connection_checks::keep(checks_asked, Arc::clone(&context))));
     tasks.spawn(endless(closed_runs::keep(Arc::clone(&context))));
     tasks.spawn(endless(sweep::keep(Arc::clone(&context))));
     tasks.spawn(endless(census::keep(Arc::clone(&context))));

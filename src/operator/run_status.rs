@@ -124,6 +124,7 @@ impl Shown {
         if full {
             self.begin_compare(context, now);
         }
+        self.written.retain(|_, (_, at)| now.duration_since(*at) < ECHO);
         self.show_told(context, now);
         if self.read(context).await {
             self.wake_due(context, now);
@@ -140,7 +141,6 @@ impl Shown {
         let live: HashSet<_> = context.fleet.connectors().iter().filter_map(|object| object.uid()).collect();
         let tenants: HashSet<_> = context.fleet.tenants().iter().filter_map(|object| object.uid()).collect();
         self.pace.forget_all_but(|key| live.contains(&key.uid) || tenants.contains(&key.uid));
-        self.written.retain(|key, _| live.contains(&key.uid) || tenants.contains(&key.uid));
         self.due.clear();
         self.followed.retain(|ids, _| context.memory.projected(ids).is_some());
     }
@@ -274,7 +274,7 @@ impl Shown {
         let before = object.status.clone().unwrap_or_default();
         let after = connector_observe::status(&row, object.into(), &before, now);
         let part = CONNECTOR_OBSERVED.part(&after);
-        if part == CONNECTOR_OBSERVED.part(&before) || self.is_on_its_way(&key, &part, now) {
+        if part == CONNECTOR_OBSERVED.part(&before) || self.is_on_its_way(&key, &part) {
             context.memory.shown(&ids);
             return None;
         }
@@ -379,15 +379,15 @@ impl Shown {
         let before = object.status.clone().unwrap_or_default();
         let after = tenant_observe::status(members, self.workers.as_ref(), &before, now);
         let (part, shown) = (TENANT_OBSERVED.part(&after), TENANT_OBSERVED.part(&before));
-        if part == shown || self.is_on_its_way(&key, &part, now) {
+        if part == shown || self.is_on_its_way(&key, &part) {
             return None;
         }
         let turned = part.fields.get("conditions") != shown.fields.get("conditions");
         Some((key, part, if turned { Urgency::Now } else { Urgency::Counters }))
     }
 
-    fn is_on_its_way(&self, key: &ObjectKey, part: &StatusPart, now: Timestamp) -> bool {
-        self.written.get(key).is_some_and(|(written, at)| written == part && now.duration_since(*at) < ECHO)
+    fn is_on_its_way(&self, key: &ObjectKey, part: &StatusPart) -> bool {
+        self.written.get(key).is_some_and(|(written, _)| written == part)
     }
 }
 

@@ -203,7 +203,7 @@ pub fn check(input: &Input) -> Request {
 pub fn check_plan(input: &Input, revision: i64, credential_revision: i64) -> check::Plan {
     let can_be_checked = credential_revision > 0 && input.spec.state == ConnectorState::Running;
     if can_be_checked {
-        check::plan(input.checks.as_ref(), input.connection, revision, input.now)
+        check::plan(input.checks.as_ref(), input.connection, revision, input.now, input.check_wait)
     } else {
         check::Plan::default()
     }

@@ -19,7 +19,7 @@ const DISCONNECTED: (Duration, Duration) = (Duration::from_secs(3_600), Duration
 pub struct Memory {
     /// The projection's revision that was last checked or found connected.
     pub revision: i64,
-    /// When a check was last started.
+    /// When a check was last started, or is to be.
     pub started_at: Option<Timestamp>,
     /// Checks started for this revision and state.
     pub attempts: u32,
@@ -39,9 +39,15 @@ pub struct Plan {
 }
 
 /// The plan for a connector that runs and has a credential. `revision` is the projection's, which moves with every change
-/// of spec and credential; `seen` may lag behind it.
+/// of spec and credential; `seen` may lag behind it. A check that is asked for now starts after `wait`.
 #[must_use]
-pub fn plan(memory: Option<&Memory>, seen: Option<ConnectionSeen>, revision: i64, now: Timestamp) -> Plan {
+pub fn plan(
+    memory: Option<&Memory>,
+    seen: Option<ConnectionSeen>,
+    revision: i64,
+    now: Timestamp,
+    wait: Duration,
+) -> Plan {
     let status = seen.map_or(ConnectionStatus::Pending, |seen| seen.status);
     let changed = memory.is_some_and(|memory| memory.revision != revision);
     if status == ConnectionStatus::Connected && !changed {
@@ -65,8 +71,8 @@ pub fn plan(memory: Option<&Memory>, seen: Option<ConnectionSeen>, revision: i64
         },
         _ => Plan {
             start: true,
-            again: Some(pause(status, attempts + 1)),
-            memory: Some(Memory { revision, started_at: Some(now), attempts: attempts + 1, status }),
+            again: Some(wait + pause(status, attempts + 1)),
+            memory: Some(Memory { revision, started_at: now.checked_add(wait).ok(), attempts: attempts + 1, status }),
         },
     }
 }
@@ -84,6 +90,8 @@ mod tests {
         text.parse().expect("timestamp")
     }
 
+    const AT_ONCE: Duration = Duration::ZERO;
+
     fn seen(status: ConnectionStatus, checked_at: Option<&str>) -> Option<ConnectionSeen> {
         Some(ConnectionSeen { status, checked_at: checked_at.map(at) })
     }
@@ -91,33 +99,33 @@ mod tests {
     #[test]
     fn a_pending_connection_is_checked_at_once_and_then_with_growing_pauses() {
         let mut now = at("2026-11-23T01:00:00Z");
-        let first = plan(None, None, 1, now);
+        let first = plan(None, None, 1, now, AT_ONCE);
         assert!(first.start);
         assert_eq!(first.again, Some(Duration::from_secs(60)));
-        let waiting = plan(first.memory.as_ref(), seen(ConnectionStatus::Pending, None), 1, now);
+        let waiting = plan(first.memory.as_ref(), seen(ConnectionStatus::Pending, None), 1, now, AT_ONCE);
         assert_eq!((waiting.start, waiting.memory), (false, first.memory));
         now += Duration::from_secs(60);
-        let second = plan(first.memory.as_ref(), seen(ConnectionStatus::Pending, None), 1, now);
+        let second = plan(first.memory.as_ref(), seen(ConnectionStatus::Pending, None), 1, now, AT_ONCE);
         assert_eq!((second.start, second.again), (true, Some(Duration::from_secs(120))));
     }
 
     #[test]
     fn a_connected_one_is_left_alone_until_its_spec_or_secret_changes() {
         let now = at("2026-11-23T01:00:00Z");
-        let connected = plan(None, seen(ConnectionStatus::Connected, None), 4, now);
+        let connected = plan(None, seen(ConnectionStatus::Connected, None), 4, now, AT_ONCE);
         assert_eq!((connected.start, connected.again), (false, None));
         let still_shown_connected = seen(ConnectionStatus::Connected, None);
-        assert!(plan(connected.memory.as_ref(), still_shown_connected, 5, now).start);
+        assert!(plan(connected.memory.as_ref(), still_shown_connected, 5, now, AT_ONCE).start);
     }
 
     #[test]
     fn a_refused_one_is_probed_after_an_hour_then_ever_more_rarely_also_over_a_restart() {
         let refused = seen(ConnectionStatus::Disconnected, Some("2026-11-23T01:00:00Z"));
-        let soon = plan(None, refused, 1, at("2026-11-23T01:30:00Z"));
+        let soon = plan(None, refused, 1, at("2026-11-23T01:30:00Z"), AT_ONCE);
         assert_eq!((soon.start, soon.again), (false, Some(Duration::from_secs(1_800))));
-        let probed = plan(soon.memory.as_ref(), refused, 1, at("2026-11-23T02:00:00Z"));
+        let probed = plan(soon.memory.as_ref(), refused, 1, at("2026-11-23T02:00:00Z"), AT_ONCE);
         assert_eq!((probed.start, probed.again), (true, Some(Duration::from_secs(7_200))));
-        let mended = plan(probed.memory.as_ref(), refused, 2, at("2026-11-23T02:00:01Z"));
+        let mended = plan(probed.memory.as_ref(), refused, 2, at("2026-11-23T02:00:01Z"), AT_ONCE);
         assert!(mended.start, "a new credential is checked at once");
         assert_eq!(pause(ConnectionStatus::Disconnected, 40), Duration::from_secs(86_400));
     }

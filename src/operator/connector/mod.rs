@@ -60,6 +60,8 @@ pub struct Input {
     pub connection: Option<ConnectionSeen>,
     /// What is remembered of checks of the connection.
     pub checks: Option<check::Memory>,
+    /// How long a check that is asked for now waits for its start.
+    pub check_wait: Duration,
 }
 
 /// What a Connector takes from its TenantSchedule.

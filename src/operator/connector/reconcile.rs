@@ -46,12 +46,13 @@ pub struct Reconcile {
     runs: Vec<tokens::Run>,
     failed_verbs: Vec<Verb>,
     checks: Option<check::Memory>,
+    check: Option<Request>,
     phase: Phase,
     outcome: Outcome,
 }
 
 /// What a Connector's reconcile leaves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Left {
     /// When to look again, what to tell.
     pub outcome: Outcome,
@@ -59,6 +60,8 @@ pub struct Left {
     pub projected: bool,
     /// To be remembered of checks.
     pub checks: Option<check::Memory>,
+    /// The check that is to be started, in its own time (`connection_checks`).
+    pub check: Option<Request>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,6 @@ enum Phase {
     Ensuring(Box<EnsureSchedule>),
     RemovingSchedule(RemoveSchedule, Option<Problem>),
     Starting(tokens::Run),
-    Checking(check::Plan),
     Status,
     End,
 }
@@ -81,6 +83,7 @@ impl Reconcile {
     pub fn new(input: Input, resync: Duration) -> Self {
         Self {
             checks: input.checks,
+            check: None,
             own: OwnSchedule { status: input.status.schedule.clone(), ensured: None },
             input,
             resync,
@@ -328,14 +331,7 @@ impl Reconcile {
         let (revision, credential) =
             self.answer.as_ref().map_or((0, 0), |answer| (answer.revision, answer.credential_revision));
         let plan = build::check_plan(&self.input, revision, credential);
-        if plan.start {
-            self.phase = Phase::Checking(plan);
-            return Some(build::check(&self.input));
-        }
-        self.checked(plan)
-    }
-
-    fn checked(&mut self, plan: check::Plan) -> Option<Request> {
+        self.check = plan.start.then(|| build::check(&self.input));
         self.checks = plan.memory.or(self.checks);
         if let Again::After(rest) = self.outcome.again {
             self.outcome.again = Again::After(plan.again.map_or(rest, |again| again.min(rest)));
@@ -404,12 +400,6 @@ impl Step for Reconcile {
             (Phase::Ensuring(machine), reply) => self.ensure(machine, reply),
             (Phase::RemovingSchedule(machine, problem), reply) => self.remove_schedule(machine, problem, reply),
             (Phase::Starting(run), Some(reply)) => self.started(run, reply),
-            (Phase::Checking(plan), Some(Ok(_))) => self.checked(plan),
-            // Only the check did not start: what the spec asks for is applied.
-            (Phase::Checking(_), Some(Err(error))) => {
-                self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
-                self.checked(check::Plan::default())
-            }
             (Phase::Status, Some(Err(error))) => {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None
@@ -421,6 +411,6 @@ impl Step for Reconcile {
     }
 
     fn outcome(self) -> Left {
-        Left { outcome: self.outcome, projected: self.answer.is_some(), checks: self.checks }
+        Left { outcome: self.outcome, projected: self.answer.is_some(), checks: self.checks, check: self.check }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         schedule_overdue::Punctuality,
         schedule_terms::Terms,
         status_part::CONNECTOR_CONTROL,
-        world::Kind,
+        world::{Kind, Request},
         world_fake::{FakeWorld, Fault, every_fault, key, run},
     },
     store::{DesiredState, LetterSelection, Owner, Verb, Wish},
@@ -76,6 +76,7 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
         vault: Vault::new(Sealer::new(&generate_identity().1).expect("recipient"), "installation"),
         connection: None,
         checks: None,
+        check_wait: Duration::ZERO,
     }
 }
 
@@ -97,7 +98,8 @@ fn ready(world: &FakeWorld) -> String {
 fn whatever_call_fails_and_however_the_next_reconcile_ends_as_if_undisturbed() {
     let own = || json!({"sync": {"schedules": ["*/30 * * * *"]}});
     let undisturbed = world();
-    reconcile(&undisturbed, own());
+    let check = reconcile(&undisturbed, own()).check;
+    assert!(matches!(&check, Some(Request::StartWorkflow(start)) if start.workflow_id == "check-acme-hubspot"));
     let calls = undisturbed.calls();
     assert_eq!(
         calls,
@@ -108,7 +110,6 @@ fn whatever_call_fails_and_however_the_next_reconcile_ends_as_if_undisturbed() {
             "DescribeSchedule",
             "CreateSchedule",
             "DescribeSchedule",
-            "StartWorkflow",
             "ApplyStatus"
         ]
     );
@@ -123,7 +124,7 @@ fn whatever_call_fails_and_however_the_next_reconcile_ends_as_if_undisturbed() {
         assert_eq!(ready(&world), "True/Configured", "{fault:?}");
         assert_eq!(shown(&world), shown(&undisturbed), "{fault:?}");
         assert_eq!(world.state().schedules, undisturbed.state().schedules, "{fault:?}");
-        assert_eq!(world.state().workflows, ["check-acme-hubspot"], "{fault:?}");
+        assert_eq!(settled.check, check, "{fault:?}");
     }
 }
 
@@ -136,7 +137,7 @@ fn a_missing_secret_keeps_the_stored_credential_and_pausing_still_works() {
     assert!(matches!(left.outcome.again, Again::BackOff(_)), "it may come at any time");
     let projected = world.state().connectors["hubspot"].clone();
     assert_eq!((projected.desired_state, projected.credential), (DesiredState::Paused, None));
-    assert!(world.state().workflows.is_empty(), "nothing to check with");
+    assert_eq!(left.check, None, "nothing to check with");
 }
 
 #[test]
@@ -165,7 +166,7 @@ fn a_new_connector_waits_without_a_word_for_the_tenant_that_was_applied_with_it(
     world.fail(None);
     reconcile(&world, json!({}));
     assert_eq!(ready(&world), "True/Configured");
-    let calls = ["TenantClaim", "GetSecret", "PutConnector", "StartWorkflow", "ApplyStatus"];
+    let calls = ["TenantClaim", "GetSecret", "PutConnector", "ApplyStatus"];
     assert_eq!(world.calls(), calls, "no schedule is looked for that nobody can have asked for");
 }
 
