@@ -430,7 +430,7 @@ fn the_annotation_asks_once_and_taking_it_away_asks_for_nothing() {
     let annotated = Input { requested_at: Some("a".to_owned()), ..input(&world, json!({})) };
     run(&world, Reconcile::new(annotated, RESYNC));
     let runs = world.state().workflows.len();
-    assert_eq!(runs, 2, "the check and one run");
+    assert_eq!(runs, 1);
     reconcile(&world, json!({}));
     assert_eq!(world.state().workflows.len(), runs);
 }

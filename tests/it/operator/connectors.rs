@@ -190,7 +190,10 @@ async fn a_deleted_connector_leaves_the_registry_with_its_schedule_also_when_nob
     gone("seen").await;
     operator.stop().await;
     installation.delete_connector("unseen").await;
-    let operator = installation.operator().await;
+    let hurried = |settings: &mut gtm_sync::settings::OperatorSettings| {
+        (settings.resync_seconds, settings.orphan_grace_seconds) = (1, 2);
+    };
+    let operator = installation.operator_with(hurried).await;
     gone("unseen").await;
     assert!(record(&installation, "stays").await.is_some());
     operator.stop().await;

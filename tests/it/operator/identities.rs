@@ -37,12 +37,11 @@ fn worker(installation: &Installation, identities: &Mounted) -> Worker {
 async fn sync(installation: &Installation, token: &str) {
     let asked = json!({"metadata": {"annotations": {"sync.gtmclarity.io/requested-at": token}}});
     let connectors = installation.connectors();
-    let before = installation.workflows("connectorSyncWorkflow").await.len();
+    let last_run = async || installation.store.connector_statuses(None).await.ok()?.rows.pop()?.last_run;
+    let before = last_run().await.map(|run| run.workflow_id);
     connectors.patch("hubspot", &Default::default(), &Patch::Merge(asked)).await.expect("the API server takes it");
     eventually(&format!("sync {token} has ended"), SOON, || async {
-        let started = installation.workflows("connectorSyncWorkflow").await.len() > before;
-        let row = installation.store.connector_statuses(None).await.ok()?.rows.pop()?;
-        let outcome = row.last_run.filter(|_| started)?.outcome?;
+        let outcome = last_run().await.filter(|run| Some(&run.workflow_id) != before.as_ref())?.outcome?;
         assert_eq!(outcome, RunOutcome::Complete, "sync {token}");
         Some(())
     })
