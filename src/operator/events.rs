@@ -1,4 +1,4 @@
-//! Kubernetes Events, sent beside the reconcile: one that cannot be sent is dropped, never waited for.
+//! Kubernetes Events, sent beside the reconcile: one that cannot be sent twice is dropped, never waited for.
 
 use std::time::Duration;
 
@@ -72,9 +72,12 @@ async fn send(recorder: Recorder, mut waiting: mpsc::Receiver<(ObjectReference, 
             action: note.action.to_owned(),
             secondary: None,
         };
-        match tokio::time::timeout(DEADLINE, recorder.publish(&event, &reference)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => tracing::debug!(reason = event.reason, "an Event could not be sent"),
+        let send = async || {
+            let sent = tokio::time::timeout(DEADLINE, recorder.publish(&event, &reference)).await;
+            matches!(sent, Ok(Ok(())))
+        };
+        if !send().await && !send().await {
+            tracing::debug!(reason = event.reason, "an Event could not be sent");
         }
     }
 }
