@@ -8,6 +8,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Args;
 
 pub use self::connections::{StoreSettings, TemporalSettings, TemporalTlsSettings};
+use crate::ids::TenantId;
 
 /// Logging.
 #[derive(Debug, Clone, Args)]
@@ -65,6 +66,9 @@ pub struct OperatorSettings {
     /// Seal credentials to this age recipient. Default: the one in ConfigMap `gtm-sync-recipient`, made on first start.
     #[arg(long, env = "GTM_RECIPIENT")]
     pub recipient: Option<String>,
+    /// Seconds that a tenant's own workers stay after it left them; below a quarter of an hour, what they had begun starts late elsewhere.
+    #[arg(long, env = "GTM_POOL_GRACE_SECONDS", default_value_t = 3_600)]
+    pub pool_grace_seconds: u64,
     /// Take no Lease: for a single operator process outside a cluster. Of two, the one that started last goes on.
     #[arg(long, env = "GTM_NO_LEADER_ELECTION")]
     pub no_leader_election: bool,
@@ -124,9 +128,17 @@ pub struct WorkerSettings {
     #[command(flatten)]
     #[expect(missing_docs, reason = "the flattened struct documents itself")]
     pub health: HealthSettings,
+    /// Serve this tenant only: its activities, from the queue `connector-sync-{tenant}`. Default: the workflows of all
+    /// tenants, and the activities of those that have no workers of their own.
+    #[arg(long, env = "GTM_POOL")]
+    pub pool: Option<TenantId>,
     /// File with the age identities that open credentials, one a line.
     #[arg(long, env = "GTM_IDENTITY_FILE")]
     pub identity_file: PathBuf,
+    /// Directory with the recipients of all pools, as ConfigMap `gtm-sync-recipient` is mounted: refreshed tokens of a tenant
+    /// that moves between pools are sealed to them.
+    #[arg(long, env = "GTM_RECIPIENTS_DIRECTORY")]
+    pub recipients_directory: Option<PathBuf>,
     /// Activities at work at once (seed: 10).
     #[arg(long, env = "GTM_MAX_CONCURRENT_ACTIVITIES", default_value_t = 10)]
     pub max_concurrent_activities: usize,

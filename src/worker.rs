@@ -20,7 +20,7 @@ use self::recycling::Recycling;
 use crate::{
     activities::{Activities, shared_budget},
     connectors::http::{AllowedHosts, HttpClient, HttpSettings},
-    contract::TASK_QUEUE,
+    contract::{TASK_QUEUE, dedicated_queue},
     credentials::Opener,
     health::{self, Liveness, Readiness},
     ids::Names,
@@ -62,7 +62,9 @@ pub async fn run(settings: WorkerSettings, stop: watch::Receiver<bool>) -> anyho
             budget: shared_budget(&store),
             store,
             temporal: temporal.clone(),
+            pool: settings.pool.clone(),
             opener,
+            recipients: settings.recipients_directory.clone(),
             http,
             names: Names::new(settings.temporal.cluster_id.as_deref()),
             tenant_syncs: settings.tenant_share(),
@@ -139,7 +141,8 @@ async fn ready_temporal(
     readiness: &Readiness,
     store: &dyn Store,
 ) -> anyhow::Result<(Temporal, String)> {
-    let identity = format!("gtm-sync-worker@{}", std::process::id());
+    let pool = settings.pool.as_ref().map(|tenant| format!("-{tenant}")).unwrap_or_default();
+    let identity = format!("gtm-sync-worker{pool}@{}", std::process::id());
     let temporal = Temporal::connect_patiently(&settings.temporal, &identity, key_files, |error, _| {
         if readiness.set("temporal", Err(error.to_string())) {
             tracing::warn!(%error, "waiting for Temporal");
@@ -171,8 +174,8 @@ async fn ready_temporal(
     }
 }
 
-/// Registers everything and polls until `activities.draining` and the drain time after it. `drain` is told when this process
-/// has done its number of activities.
+/// Registers everything, or for a dedicated pool the activities alone, and polls until `activities.draining` and the drain time
+/// after it. `drain` is told when this process has done its number of activities.
 ///
 /// # Errors
 /// When the SDK ends the worker.
@@ -187,24 +190,30 @@ pub async fn poll(
     let slots = TunerHolder::builder()
         .workflow_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_workflows))
         .activity_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_activities))
-        // Registered with none of either kind; the SDK wants a number all the same.
-        .local_activity_task_slot_supplier(FixedSizeSlotSupplier::new(1))
+        // `resolve`, of which a workflow task has one at a time.
+        .local_activity_task_slot_supplier(FixedSizeSlotSupplier::new(settings.max_concurrent_workflows))
+        // Registered with none; the SDK wants a number all the same.
         .nexus_task_slot_supplier(FixedSizeSlotSupplier::new(1))
         .build();
-    let options = WorkerOptions::new(TASK_QUEUE)
+    let queue = settings.pool.as_ref().map_or_else(|| TASK_QUEUE.to_owned(), dedicated_queue);
+    let options = WorkerOptions::new(queue.clone())
         .maybe_deployment_options(versioned(settings))
         .tuner(slots)
         .max_cached_workflows(CACHED_WORKFLOWS)
         .graceful_shutdown_period(Duration::from_secs(settings.drain_seconds))
         // A nondeterministic run fails instead of blocking its connector: the store holds its place (R21).
         .workflow_failure_errors(HashSet::from([WorkflowErrorType::Nondeterminism]))
-        .register_workflow::<ConnectorSync>()?
-        .register_workflow::<ScheduledSync>()?
-        .register_workflow::<CheckConnection>()?
         .register_activities(activities)
-        .activity_inbound_interceptor(Recycling::after(settings.recycle_after_activities, drain))
-        .build();
-    let mut worker = Worker::new(&runtime, temporal.sdk_client()?, options).context("start the worker")?;
+        .activity_inbound_interceptor(Recycling::after(settings.recycle_after_activities, drain));
+    // Workflows always run on the shared queue (R22).
+    let options = match &settings.pool {
+        Some(_) => options,
+        None => options
+            .register_workflow::<ConnectorSync>()?
+            .register_workflow::<ScheduledSync>()?
+            .register_workflow::<CheckConnection>()?,
+    };
+    let mut worker = Worker::new(&runtime, temporal.sdk_client()?, options.build()).context("start the worker")?;
     let shut_down = worker.shutdown_handle();
     tokio::spawn(async move {
         if draining.wait_for(|stop| *stop).await.is_ok() {
@@ -212,7 +221,7 @@ pub async fn poll(
             shut_down();
         }
     });
-    tracing::info!(queue = TASK_QUEUE, build = settings.build_id, "polling");
+    tracing::info!(queue, build = settings.build_id, "polling");
     worker.run().await.context("worker")?;
     Ok(())
 }

@@ -77,9 +77,12 @@ pub(super) fn of_source(error: connectors::Error) -> ActivityError {
     failure(type_name, error)
 }
 
-/// A credential that cannot be opened or is for something else.
+/// A credential that cannot be opened or is for something else. A key that this worker lacks is waited for: it is being
+/// rotated, or the tenant moved to other workers, whom the next session asks (R22).
 pub(super) fn of_seal(error: seal::Error) -> ActivityError {
-    failure(failures::UNAUTHORISED, error)
+    let type_name =
+        if matches!(error, seal::Error::NoIdentity(_)) { failures::UNAVAILABLE } else { failures::UNAUTHORISED };
+    failure(type_name, error)
 }
 
 #[cfg(test)]

@@ -263,8 +263,13 @@ mod tests {
         store.migrate().await.expect("migrates");
         let projection = projection();
         let (tenant_id, connector_id) = (projection.tenant_id.clone(), projection.connector_id.clone());
-        let tenant =
-            TenantProjection { tenant_id: tenant_id.clone(), owner: owner(), uid: "t".to_owned(), wait_seconds: None };
+        let tenant = TenantProjection {
+            tenant_id: tenant_id.clone(),
+            owner: owner(),
+            uid: "t".to_owned(),
+            wait_seconds: None,
+            dedicated: false,
+        };
         store.put_tenant(&tenant).await.expect("projects");
         store.put_connector(&projection).await.expect("projects");
         let request = LeaseRequest {

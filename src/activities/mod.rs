@@ -9,12 +9,14 @@ mod failure;
 mod gather;
 mod list_connected;
 mod losses;
+mod reseal;
+mod resolve;
 mod sync_batch;
 mod turn;
 mod update_sync_state;
 mod write_records;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use temporalio_macros::activities;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
@@ -22,9 +24,9 @@ use tokio::sync::{RwLock, watch};
 
 use crate::{
     connectors::{budget::Slices, http::HttpClient},
-    contract::activities as contract,
+    contract::{activities as contract, failures},
     credentials::Opener,
-    ids::Names,
+    ids::{Names, TenantId},
     metrics::{ActivityEnd, Metrics},
     store::Store,
     temporal::Temporal,
@@ -39,8 +41,12 @@ pub struct Activities {
     pub store: Arc<dyn Store>,
     /// Asked whether the holder of a lease is still at work.
     pub temporal: Temporal,
+    /// The only tenant this worker serves; `None` = it is one of the shared pool.
+    pub pool: Option<TenantId>,
     /// Opens credentials.
     pub opener: Opener,
+    /// Where the recipients of all pools are mounted.
+    pub recipients: Option<PathBuf>,
     /// The guarded client to the sources.
     pub http: HttpClient,
     /// This process's slices of the shared request budgets.
@@ -74,25 +80,64 @@ impl Activities {
         &self,
         ctx: &ActivityContext,
         activity: &'static str,
+        tenant: &TenantId,
         work: impl Future<Output = Result<T, ActivityError>>,
     ) -> Result<T, ActivityError> {
-        let result = attempt::alive(ctx, work).await;
-        let end = match &result {
+        let result = match refusal(self.pool.as_ref(), tenant) {
+            None => attempt::alive(ctx, work).await,
+            Some(text) => Err(failure::failure_text(failures::INVALID_INPUT, text)),
+        };
+        self.count(ctx, activity, &result);
+        result
+    }
+
+    fn count<T>(&self, ctx: &ActivityContext, activity: &'static str, result: &Result<T, ActivityError>) {
+        let end = match result {
             Ok(_) => "Success",
             Err(error) => failure::type_name(error),
         };
         self.metrics.activities.get_or_create(&ActivityEnd { activity, result: end }).inc();
-        if let Err(error) = &result {
+        if let Err(error) = result {
             let info = ctx.info();
             let error = failure::text(error);
             tracing::warn!(workflow = info.workflow_id, activity, attempt = info.attempt, error, "attempt failed");
         }
-        result
     }
+}
+
+/// What a tenant's own worker says to the work of another (R22).
+fn refusal(served: Option<&TenantId>, tenant: &TenantId) -> Option<String> {
+    let served = served.filter(|served| *served != tenant)?;
+    Some(format!("this worker serves tenant {served} only, not {tenant}"))
 }
 
 #[activities]
 impl Activities {
+    /// See `contract::Resolve`. A local activity: it has no heartbeats.
+    #[activity(definition = contract::Resolve)]
+    pub async fn resolve(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: contract::ResolveInput,
+    ) -> Result<contract::ResolveResult, ActivityError> {
+        let result = resolve::run(&self, &input).await;
+        self.count(&ctx, contract::Resolve::NAME, &result);
+        result
+    }
+
+    /// See `contract::Reseal`.
+    #[activity(definition = contract::Reseal)]
+    pub async fn reseal(
+        self: Arc<Self>,
+        ctx: ActivityContext,
+        input: contract::ResealInput,
+    ) -> Result<contract::ResealResult, ActivityError> {
+        let reseal =
+            reseal::Reseal { store: self.store.as_ref(), opener: &self.opener, recipients: self.recipients.as_deref() };
+        let work = reseal.run(Attempt::of(&ctx), &input);
+        self.attempt(&ctx, contract::Reseal::NAME, &input.tenant_id, work).await
+    }
+
     /// See `contract::Authenticate`.
     #[activity(definition = contract::Authenticate)]
     pub async fn authenticate(
@@ -101,7 +146,7 @@ impl Activities {
         input: contract::AuthenticateInput,
     ) -> Result<contract::AuthenticateResult, ActivityError> {
         let work = authenticate::run(&self, &ctx, &input);
-        self.attempt(&ctx, contract::Authenticate::NAME, work).await
+        self.attempt(&ctx, contract::Authenticate::NAME, &input.tenant_id, work).await
     }
 
     /// See `contract::SyncBatch`.
@@ -112,7 +157,7 @@ impl Activities {
         input: contract::SyncBatchInput,
     ) -> Result<contract::SyncBatchResult, ActivityError> {
         let work = sync_batch::run(&self, Attempt::of(&ctx), &input);
-        self.attempt(&ctx, contract::SyncBatch::NAME, work).await
+        self.attempt(&ctx, contract::SyncBatch::NAME, &input.lease.tenant_id, work).await
     }
 
     /// See `contract::WriteRecords`.
@@ -123,7 +168,7 @@ impl Activities {
         input: contract::WriteRecordsInput,
     ) -> Result<contract::WriteRecordsResult, ActivityError> {
         let work = write_records::run(&self, Attempt::of(&ctx), &input);
-        self.attempt(&ctx, contract::WriteRecords::NAME, work).await
+        self.attempt(&ctx, contract::WriteRecords::NAME, &input.lease.tenant_id, work).await
     }
 
     /// See `contract::UpdateSyncState`.
@@ -134,7 +179,7 @@ impl Activities {
         input: contract::UpdateSyncStateInput,
     ) -> Result<contract::UpdateSyncStateResult, ActivityError> {
         let work = update_sync_state::run(&self, Attempt::of(&ctx), &input);
-        self.attempt(&ctx, contract::UpdateSyncState::NAME, work).await
+        self.attempt(&ctx, contract::UpdateSyncState::NAME, &input.lease.tenant_id, work).await
     }
 
     /// See `contract::ListConnectedConnectors`.
@@ -145,6 +190,20 @@ impl Activities {
         input: contract::ListConnectedInput,
     ) -> Result<contract::ListConnectedResult, ActivityError> {
         let work = list_connected::run(&self, Attempt::of(&ctx), &input);
-        self.attempt(&ctx, contract::ListConnectedConnectors::NAME, work).await
+        self.attempt(&ctx, contract::ListConnectedConnectors::NAME, &input.tenant_id, work).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refusal;
+
+    #[test]
+    fn a_tenants_own_worker_refuses_the_work_of_another_and_a_shared_one_takes_all() {
+        let (acme, other) = ("acme".parse().expect("id"), "globex".parse().expect("id"));
+        assert_eq!(refusal(None, &acme), None);
+        assert_eq!(refusal(Some(&acme), &acme), None);
+        let told = "this worker serves tenant acme only, not globex".to_owned();
+        assert_eq!(refusal(Some(&acme), &other), Some(told));
     }
 }

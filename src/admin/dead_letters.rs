@@ -249,7 +249,7 @@ async fn wish(
     match common.output {
         Format::Json => print_json(output, &patch)?,
         Format::Table => {
-            writeln!(output, "{}", kubectl::command(&claim.namespace, whose.connector.as_str(), &patch))?;
+            writeln!(output, "{}", kubectl::command(&claim.owner.namespace, whose.connector.as_str(), &patch))?;
             remark("where the Connector comes from Git, put spec.requests there instead");
         }
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock,
-    credentials::{Envelope, Opener, RefreshLock, TokenStore},
+    credentials::{Envelope, Opener, RefreshLock, TokenStore, seal},
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
 };
@@ -218,9 +218,10 @@ impl Inner {
         let Some(overlay) = overlay.filter(|overlay| overlay.credential_revision == *credential_revision) else {
             return Ok(None);
         };
-        let unusable = |error: crate::credentials::seal::Error| Error::Configuration {
-            system,
-            detail: format!("refreshed token: {error}"),
+        let unusable = |error: seal::Error| match error {
+            // Refreshed where the tenant was before: those workers seal it anew when the next session begins.
+            seal::Error::NoIdentity(_) => Error::Unavailable { system, code: format!("refreshed token: {error}") },
+            _ => Error::Configuration { system, detail: format!("refreshed token: {error}") },
         };
         let envelope = self.opener.open(&overlay.sealed).map_err(unusable)?;
         envelope.check(tenant, connector, host).map_err(unusable)?;

@@ -19,6 +19,12 @@ pub const MAXIMUM_ATTEMPTS: u32 = 3;
 /// Silence after which a worker is taken for lost; heartbeats are sent every few seconds (docs/facts.md, Waiting).
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// startToCloseTimeout of `resolve`: it holds a workflow task (R41), so it answers at once or the run waits outside.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an activity waits for a dedicated tenant's own workers before the session asks anew where it belongs: they may
+/// have been taken away.
+pub const DEDICATED_START_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
 /// Which connector an activity works for, and under which lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +40,46 @@ pub struct Lease {
     /// Workers were lost where it was taken: starts are counted, and batches are single pages (R44).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub careful: bool,
+}
+
+/// Input of `resolve`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolveInput {
+    /// Whose connector.
+    pub tenant_id: TenantId,
+    /// Which connector.
+    pub connector_id: ConnectorId,
+}
+
+/// Result of `resolve`: which workers serve the session that begins (R22).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolveResult {
+    /// The queue of the tenant's own workers; `None` = the shared one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_queue: Option<String>,
+    /// Refreshed tokens are still sealed to the workers of this queue: they `reseal` them first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reseal_on: Option<String>,
+}
+
+/// Input of `reseal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResealInput {
+    /// Whose connector.
+    pub tenant_id: TenantId,
+    /// Which connector.
+    pub connector_id: ConnectorId,
+}
+
+/// Result of `reseal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResealResult {
+    /// Whether there was anything to seal anew.
+    pub resealed: bool,
 }
 
 /// Input of `authenticate`.
@@ -317,6 +363,14 @@ macro_rules! activity {
     };
 }
 
+activity!(
+    /// Which workers serve the tenant; a local activity: no rights, no round trip (R22).
+    Resolve, "resolve", ResolveInput => ResolveResult
+);
+activity!(
+    /// Seals refreshed tokens to the workers that the credential is sealed to, by those that can still open them (R14).
+    Reseal, "reseal", ResealInput => ResealResult
+);
 activity!(
     /// Opens credentials, validates access, takes the lease (seed).
     Authenticate, "authenticate", AuthenticateInput => AuthenticateResult

@@ -5,8 +5,17 @@ pub mod activities;
 pub mod failures;
 pub mod workflows;
 
+use crate::ids::TenantId;
+
 /// The task queue of all workflows and of the shared pool's activities.
 pub const TASK_QUEUE: &str = "connector-sync";
+
+/// The task queue of a dedicated tenant's activities: `connector-sync-{tenantId}` (R22). Tenant ids are unique in a Temporal namespace.
+#[must_use]
+pub fn dedicated_queue(tenant: &TenantId) -> String {
+    format!("{TASK_QUEUE}-{tenant}")
+}
+
 /// Type name of the sync of one connector.
 pub const CONNECTOR_SYNC_WORKFLOW: &str = "connectorSyncWorkflow";
 /// Type name of a tenant's tick.

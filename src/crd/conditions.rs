@@ -61,6 +61,8 @@ pub mod reason {
         INVALID_SPEC = "InvalidSpec",
         /// Not ready: another TenantSchedule holds this tenant.
         TENANT_CONFLICT = "TenantConflict",
+        /// Not ready: as many tenants as may have workers of their own have them; it goes on as before until one leaves them.
+        TOO_MANY_POOLS = "TooManyPools",
         /// Not ready: no TenantSchedule of this tenant is ready in the Connector's namespace.
         TENANT_SCHEDULE_NOT_FOUND = "TenantScheduleNotFound",
         /// Not ready: another Connector has the same joined name `sync-{tenant}-{connector}`.
@@ -143,6 +145,8 @@ pub mod reason {
         ROLLOUT_STALLED = "RolloutStalled",
         /// Workers not available: no pod of the build that takes new runs is ready.
         NO_PODS_READY = "NoPodsReady",
+        /// Workers not available: the API server refuses their Deployment: check `spec.workers`.
+        DEPLOYMENT_REFUSED = "DeploymentRefused",
         /// Workers unknown: their Deployment was not seen yet.
         DEPLOYMENT_PENDING = "DeploymentPending",
 

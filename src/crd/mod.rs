@@ -14,6 +14,7 @@ mod requests;
 mod rules;
 mod schedule_policies;
 mod tenant_schedule;
+mod workers;
 
 pub use auto_restart::AutoRestart;
 pub use connector::{
@@ -37,6 +38,9 @@ pub use schedule_policies::{
 pub use tenant_schedule::{
     BackfillRequest, ConnectorCounts, DeletionPolicy, HandledTenantTokens, OverlapPolicy, Spread, TenantRequests,
     TenantSchedule, TenantScheduleSpec, TenantScheduleStatus,
+};
+pub use workers::{
+    ResourceAmounts, TaintEffect, TolerationOperator, WorkerResources, WorkerToleration, WorkersMode, WorkersSpec,
 };
 
 use schemars::JsonSchema;

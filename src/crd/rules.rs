@@ -16,7 +16,7 @@ pub(super) struct Rule {
     pub(super) message: String,
 }
 
-fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
+pub(super) fn rule(rule: impl Into<String>, message: impl Into<String>) -> Rule {
     Rule { rule: rule.into(), message: message.into() }
 }
 
@@ -150,6 +150,27 @@ text!(
     ]
 );
 text!(
+    /// An amount of processor time or memory.
+    Amount, 1..=16, [rule(
+        matches(AMOUNT),
+        "an amount is a number with an optional unit, such as 500m, 2, 512Mi or 1.5Gi",
+    )]
+);
+text!(
+    /// The key of a label or taint.
+    LabelKey, 1..=317, [rule(
+        matches(LABEL_KEY),
+        "not the key of a label or taint, such as pool or example.com/pool",
+    )]
+);
+text!(
+    /// The value of a label or taint.
+    LabelValue, 0..=63, [rule(
+        matches("^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"),
+        "not the value of a label or taint: letters, digits, '-', '_' and '.'",
+    )]
+);
+text!(
     /// A field of a stream.
     Field, 1..=100, [rule(
         matches("^[A-Za-z_][A-Za-z0-9_]*$"),
@@ -163,6 +184,12 @@ text!(
 
 /// As `ids::TenantId` parses it; a test compares them.
 const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+
+/// Of Kubernetes' quantities those that people write.
+pub(super) const AMOUNT: &str = "^[0-9]+([.][0-9]+)?(m|k|M|G|Ki|Mi|Gi)?$";
+
+/// Of labels and taints.
+pub(super) const LABEL_KEY: &str = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$";
 
 /// RFC 3339, of this century or the last.
 const MOMENT: &str =

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConflictPolicy, DataPolicy, DriftPolicy, DurationText, Handled, MaintenanceWindow, PausePolicy, PauseStatus,
-    Request, ScheduleCounts, ScheduleStatus, not_observed, rules,
+    Request, ScheduleCounts, ScheduleStatus, WorkersSpec, not_observed, rules,
 };
 use crate::ids::TenantId;
 
@@ -86,6 +86,9 @@ pub struct TenantScheduleSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub maintenance_windows: Vec<MaintenanceWindow>,
+    /// The workers that run the tenant's syncs: docs/dedicated-pools.md.
+    #[serde(default)]
+    pub workers: WorkersSpec,
     /// What happens in Temporal when this object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,

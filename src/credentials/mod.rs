@@ -6,5 +6,5 @@ pub mod seal;
 pub mod token;
 
 pub use memory::MemoryTokens;
-pub use seal::{Envelope, Opener, Sealed, Sealer};
+pub use seal::{Envelope, Opener, Sealed, Sealer, recipient_name};
 pub use token::{RefreshLock, TokenStore};

@@ -19,6 +19,9 @@ use crate::{
 /// Prefix of the text form, so that a sealed string is recognised in YAML.
 const TEXT_PREFIX: &str = "gtmseal1:";
 
+/// Name of the shared pool's recipient; a tenant's own follows after a dot, which no tenant id has.
+const RECIPIENT: &str = "recipient";
+
 /// Why a credential cannot be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -103,21 +106,30 @@ impl Envelope {
     /// # Errors
     /// `ForAnother` naming what differs.
     pub fn check(&self, tenant: &TenantId, connector: &ConnectorId, host: &str) -> Result<(), Error> {
+        self.check_owner(tenant, connector)?;
+        if !self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) {
+            return Err(Error::ForAnother("host"));
+        }
+        Ok(())
+    }
+
+    /// Compares whose it is, for a caller that sends it nowhere.
+    ///
+    /// # Errors
+    /// `ForAnother` naming what differs.
+    pub fn check_owner(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<(), Error> {
         if &self.tenant_id != tenant {
             return Err(Error::ForAnother("tenant"));
         }
         if &self.connector_id != connector {
             return Err(Error::ForAnother("connector"));
         }
-        if !self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host)) {
-            return Err(Error::ForAnother("host"));
-        }
         Ok(())
     }
 }
 
 /// Seals to one recipient.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Sealer {
     recipient: x25519::Recipient,
     key_id: String,
@@ -144,6 +156,12 @@ impl Sealer {
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// The recipient, as text.
+    #[must_use]
+    pub fn recipient(&self) -> String {
+        self.recipient.to_string()
     }
 
     /// Seals an envelope, whose `key_id` is set to this key's.
@@ -216,6 +234,12 @@ impl Opener {
         Ok(Self { identities: files.load("identities", vec![path.to_owned()], build).await? })
     }
 
+    /// Whether an identity with this key id is at hand.
+    #[must_use]
+    pub fn knows(&self, key_id: &str) -> bool {
+        self.identities.current().0.iter().any(|(known, _)| known == key_id)
+    }
+
     /// Seals back to the first identity, for refreshed tokens.
     #[must_use]
     pub fn sealer(&self) -> Sealer {
@@ -239,6 +263,13 @@ impl Opener {
         let envelope: Envelope = serde_json::from_slice(&plaintext).map_err(|_| Error::Malformed)?;
         if envelope.key_id == sealed.key_id { Ok(envelope) } else { Err(Error::ForAnother("key")) }
     }
+}
+
+/// Where a pool's recipient stands among the others: a key of the operator's ConfigMap, and a file where that is mounted.
+/// `None` = the shared pool.
+#[must_use]
+pub fn recipient_name(dedicated: Option<&TenantId>) -> String {
+    dedicated.map_or_else(|| RECIPIENT.to_owned(), |tenant| format!("{RECIPIENT}.{tenant}"))
 }
 
 /// A new identity and its recipient, as text.

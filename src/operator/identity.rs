@@ -127,7 +127,7 @@ async fn identity(client: &Client, namespace: &str) -> Result<String, Error> {
     })
 }
 
-fn named(name: &str) -> ObjectMeta {
+pub(super) fn named(name: &str) -> ObjectMeta {
     let managed = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "gtmclarity-operator".to_owned())]);
     ObjectMeta { name: Some(name.to_owned()), labels: Some(managed), ..ObjectMeta::default() }
 }

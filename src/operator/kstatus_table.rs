@@ -28,7 +28,7 @@ use crate::{
     credentials::{Sealer, seal::generate_identity},
     error_class::Class,
     model::config::SecretFields,
-    store::{self, Owner},
+    store::{self, Owner, Pool, TenantClaim},
     temporal::{self, schedules::SeenSchedule},
 };
 
@@ -81,6 +81,10 @@ fn now() -> Timestamp {
 
 fn owner(namespace: &str) -> Owner {
     Owner { cluster_id: String::new(), namespace: namespace.to_owned(), name: "acme".to_owned() }
+}
+
+fn claim(namespace: &str) -> TenantClaim {
+    TenantClaim { owner: owner(namespace), pool: Pool::Shared }
 }
 
 fn temporal_away(request: &Request) -> Option<Reply> {
@@ -144,8 +148,11 @@ fn tenant_rows() -> Vec<Row> {
         }),
         Row::new(reason::INVALID_SPEC, Failed).spec(never()),
         Row::new(reason::TENANT_CONFLICT, Failed).prepare(|world| {
-            world.state().claims.insert("acme".to_owned(), owner("elsewhere"));
+            world.state().claims.insert("acme".to_owned(), claim("elsewhere"));
         }),
+        Row::new(reason::TOO_MANY_POOLS, Failed)
+            .spec(json!({"workers": {"mode": "Dedicated"}}))
+            .prepare(|world| world.state().pools_left = Some(0)),
         Row::new(reason::SCHEDULE_CONFLICT, Failed).prepare(somebody_elses),
         Row::new(reason::LEGACY_CRON, Failed).prepare(FakeWorld::start_cron),
         Row::new(reason::SCHEDULE_REFUSED, Failed).but(refused_by_temporal),
@@ -164,7 +171,7 @@ fn connector_rows() -> Vec<Row> {
         Row::new(reason::STOPPED, Current).spec(json!({"state": "Stopped"})),
         // What may still come with the rest of an apply is no failure.
         Row::new(reason::TENANT_SCHEDULE_NOT_FOUND, InProgress).prepare(|world| {
-            world.state().claims.insert("acme".to_owned(), owner("elsewhere"));
+            world.state().claims.insert("acme".to_owned(), claim("elsewhere"));
         }),
         Row::new(reason::SECRET_NOT_FOUND, InProgress).prepare(|world| world.state().secrets.clear()),
         Row::new(reason::SECRET_KEY_MISSING, InProgress).prepare(|world| {
@@ -260,7 +267,7 @@ fn connector_input(spec: Value) -> connector::Input {
 fn world(claimed: bool) -> FakeWorld {
     let world = FakeWorld::default();
     if claimed {
-        world.state().claims.insert("acme".to_owned(), owner("acme"));
+        world.state().claims.insert("acme".to_owned(), claim("acme"));
     }
     let content = SecretFields([("accessToken".to_owned(), "x".to_owned())].into());
     world.state().secrets.insert("crm".to_owned(), content);

@@ -19,6 +19,7 @@ use super::{
     dependencies::Dependencies,
     error::{Dependency, Error},
     leadership::Leadership,
+    pool_identity::PoolIdentities,
     worker_deployment::live::versions,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
@@ -55,6 +56,8 @@ pub struct LiveWorld {
     pub pacer: Pacer,
     /// Cron workflows that still tick for tenants.
     pub cron_workflows: CronWorkflows,
+    /// Identities of tenants' own workers.
+    pub pools: PoolIdentities,
     /// Told how every call went.
     pub dependencies: Dependencies,
     /// Counts status writes.
@@ -91,6 +94,7 @@ impl World for LiveWorld {
             | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
             Request::GetSecret { .. }
             | Request::TenantOf(..)
+            | Request::EnsurePool(_)
             | Request::AddFinalizer(_)
             | Request::RemoveFinalizer(_)
             | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
@@ -176,6 +180,7 @@ impl LiveWorld {
         match request {
             Request::GetSecret { namespace, name } => self.secret(&namespace, &name).await,
             Request::TenantOf(kind, namespace, name) => self.tenant_of(kind, &namespace, &name).await,
+            Request::EnsurePool(tenant) => self.pools.sealer(&tenant).await.map(Answer::Recipient),
             Request::AddFinalizer(key) => self.finalizer(&key, true).await,
             Request::RemoveFinalizer(key) => self.finalizer(&key, false).await,
             Request::ApplyStatus(key, part) => self.apply_status(&key, part).await,

@@ -13,6 +13,7 @@ pub mod context;
 pub mod controller;
 pub mod cron;
 pub mod cron_workflows;
+pub mod dedicated_pools;
 pub mod dependencies;
 pub mod error;
 pub mod events;
@@ -28,6 +29,7 @@ pub mod maintenance;
 pub mod names;
 pub mod outcome;
 pub mod planned_starts;
+pub mod pool_identity;
 pub mod purge;
 pub mod retention;
 pub mod run_status;
@@ -73,6 +75,7 @@ use self::{
     lease::Candidate,
     live_world::LiveWorld,
     names::Installation,
+    pool_identity::PoolIdentities,
     worker_deployment::pool::{Pool, Wanted},
 };
 use crate::{
@@ -229,6 +232,7 @@ async fn act(
             leadership,
             store: Arc::clone(&store),
             temporal: temporal.clone(),
+            pools: PoolIdentities::new(client.clone(), settings.namespace.clone(), settings.recipient.clone()),
             pacer: temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst),
             cron_workflows: CronWorkflows::default(),
             dependencies: dependencies.clone(),
@@ -252,9 +256,12 @@ async fn act(
         checks,
     });
     let (availability_sender, availability) = watch::channel(None);
+    let (dedicated_sender, dedicated) = watch::channel(Default::default());
     if let Some(pool) = pool {
         let wanted = Wanted::of(&pool, &context.installation).context("worker template")?;
         tasks.spawn(endless(worker_deployment::keep::keep(wanted, availability_sender, Arc::clone(&context))));
+        let grace = Duration::from_secs(settings.pool_grace_seconds);
+        tasks.spawn(endless(dedicated_pools::keep(pool, grace, dedicated_sender, Arc::clone(&context))));
     }
     let kept = links::keep_temporal(settings.temporal.clone(), key_files, slot, Arc::clone(&context));
     tasks.spawn(async move { Ok(kept.await?) });
@@ -264,7 +271,7 @@ async fn act(
     tasks.spawn(endless(links::keep_kubernetes(client.clone(), Arc::clone(&context))));
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));
     tasks.spawn(endless(links::wake_after_recovery(dependencies, Arc::clone(&context))));
-    tasks.spawn(endless(run_status::keep(availability, Arc::clone(&context))));
+    tasks.spawn(endless(run_status::keep(availability, dedicated, Arc::clone(&context))));
     tasks.spawn(endless(connection_checks::keep(checks_asked, Arc::clone(&context))));
     tasks.spawn(endless(closed_runs::keep(Arc::clone(&context))));
     tasks.spawn(endless(sweep::keep(Arc::clone(&context))));

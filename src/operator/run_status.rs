@@ -18,6 +18,7 @@ use super::{
         restart::{self, NextRun},
     },
     context::{ConnectorIds, Context},
+    dedicated_pools::Availabilities,
     error::{Dependency, Error},
     fleet::is_loser,
     live_world::{STORE_DEADLINE, store_deadline},
@@ -82,12 +83,18 @@ struct Shown {
     /// Tenants whose aggregate may be behind.
     tenants: HashSet<(String, TenantId)>,
     workers: Option<Availability>,
+    /// Of tenants that have their own.
+    dedicated: Availabilities,
     /// Of the caches, when tenants were last counted.
     population: u64,
 }
 
 /// Runs until the process ends.
-pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<Context>) {
+pub async fn keep(
+    workers: watch::Receiver<Option<Availability>>,
+    dedicated: watch::Receiver<Availabilities>,
+    context: Arc<Context>,
+) {
     context.fleet.ready().await;
     let now = clock::now();
     let mut shown = Shown {
@@ -101,24 +108,25 @@ pub async fn keep(workers: watch::Receiver<Option<Availability>>, context: Arc<C
         starts_wait: false,
         tenants: HashSet::new(),
         workers: None,
+        dedicated: Availabilities::new(),
         population: 0,
     };
     let mut rounds = tokio::time::interval(PERIOD);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        shown.round(&workers, &context).await;
+        let (shared, own) = (*workers.borrow(), dedicated.borrow().clone());
+        shown.round(shared, own, &context).await;
     }
 }
 
 impl Shown {
-    async fn round(&mut self, workers: &watch::Receiver<Option<Availability>>, context: &Context) {
+    async fn round(&mut self, workers: Option<Availability>, dedicated: Availabilities, context: &Context) {
         let now = clock::now();
         let resync = SignedDuration::try_from(context.resync).unwrap_or(SignedDuration::MAX);
         let full = now.duration_since(self.compared_at) >= resync;
-        let workers = *workers.borrow();
-        if full || workers != self.workers {
-            self.workers = workers;
+        if full || workers != self.workers || dedicated != self.dedicated {
+            (self.workers, self.dedicated) = (workers, dedicated);
             self.all_tenants(context);
         }
         if full {
@@ -377,13 +385,20 @@ impl Shown {
     ) -> Option<(ObjectKey, StatusPart, Urgency)> {
         let key = tenant_schedule::key_of(object);
         let before = object.status.clone().unwrap_or_default();
-        let after = tenant_observe::status(members, self.workers.as_ref(), &before, now);
+        let workers = self.workers_of(object);
+        let after = tenant_observe::status(members, workers.as_ref(), &before, now);
         let (part, shown) = (TENANT_OBSERVED.part(&after), TENANT_OBSERVED.part(&before));
         if part == shown || self.is_on_its_way(&key, &part) {
             return None;
         }
         let turned = part.fields.get("conditions") != shown.fields.get("conditions");
         Some((key, part, if turned { Urgency::Now } else { Urgency::Counters }))
+    }
+
+    /// Of the pool that the tenant asks for, where the operator deploys workers.
+    fn workers_of(&self, object: &TenantSchedule) -> Option<Availability> {
+        let own = || self.dedicated.get(&object.spec.tenant_id).copied().unwrap_or(Availability::PENDING);
+        self.workers.map(|shared| if object.spec.workers.is_dedicated() { own() } else { shared })
     }
 
     fn is_on_its_way(&self, key: &ObjectKey, part: &StatusPart) -> bool {

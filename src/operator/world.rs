@@ -12,9 +12,10 @@ use super::{
     worker_deployment::requests::{WorkerAnswer, WorkerRequest},
 };
 use crate::{
+    credentials::Sealer,
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
-    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantProjection, TenantVerb},
+    store::{ClaimOutcome, ConnectorAnswer, ConnectorProjection, Owner, TenantClaim, TenantProjection, TenantVerb},
     temporal::{
         StartOutcome,
         client::IdReuse,
@@ -106,6 +107,8 @@ pub enum Request {
     },
     /// GET of an object of this kind, namespace and name, whatever its uid → `Tenant`.
     TenantOf(Kind, String, String),
+    /// The recipient of a tenant's own workers, whose identity is made where there is none → `Recipient`.
+    EnsurePool(TenantId),
     /// Adds our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     AddFinalizer(ObjectKey),
     /// Removes our finalizer → `Done`; `Done` too if the object (by uid) is gone.
@@ -146,7 +149,7 @@ pub enum Answer {
     /// To `PutTenant`.
     Claim(ClaimOutcome),
     /// To `TenantClaim`.
-    Claimant(Option<Owner>),
+    Claimant(Option<TenantClaim>),
     /// To `PutConnector`.
     Connector(Box<ConnectorAnswer>),
     /// To `RecordTenantTokens`.
@@ -167,6 +170,8 @@ pub enum Answer {
     Secret(Option<SecretFields>),
     /// To `Workers`.
     Workers(WorkerAnswer),
+    /// To `EnsurePool`: seals to it.
+    Recipient(Sealer),
 }
 
 /// What a step learns from a call.

@@ -13,8 +13,12 @@ use super::{
     world::{Answer, Kind, ObjectKey, Reply, Request, StartWorkflow, World, drive},
 };
 use crate::{
+    credentials::{Sealer, seal::generate_identity},
     model::config::SecretFields,
-    store::{self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Owner, TenantVerb, Verb},
+    store::{
+        self, ClaimOutcome, ConnectorAnswer, ConnectorProjection, HandledToken, Pool, TenantClaim, TenantProjection,
+        TenantVerb, Verb,
+    },
     temporal::{
         self, StartOutcome,
         cron_workflows::CronWorkflow,
@@ -34,7 +38,10 @@ pub(super) enum Fault {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) schedules: BTreeMap<String, SeenSchedule>,
-    pub(super) claims: HashMap<String, Owner>,
+    pub(super) claims: HashMap<String, TenantClaim>,
+    /// Pools that other tenants have left.
+    pub(super) pools_left: Option<usize>,
+    pub(super) pools: BTreeMap<String, Sealer>,
     pub(super) connectors: BTreeMap<String, ConnectorProjection>,
     pub(super) handled: BTreeMap<Verb, HandledToken>,
     /// Tenants of the objects that the API server has.
@@ -116,6 +123,7 @@ fn outage(request: &Request) -> Error {
         | Request::RemoveConnector(..) => Error::Store(store::Error::Unavailable { attempted: "answer", code }),
         Request::GetSecret { .. }
         | Request::TenantOf(..)
+        | Request::EnsurePool(_)
         | Request::AddFinalizer(_)
         | Request::RemoveFinalizer(_)
         | Request::ApplyStatus(..) => Error::deadline("answer"),
@@ -126,11 +134,7 @@ fn outage(request: &Request) -> Error {
 impl State {
     fn answer(&mut self, request: Request) -> Reply {
         Ok(match request {
-            Request::PutTenant(tenant) => {
-                let holder =
-                    self.claims.entry(tenant.tenant_id.to_string()).or_insert_with(|| tenant.owner.clone()).clone();
-                Answer::Claim(if holder == tenant.owner { ClaimOutcome::Held } else { ClaimOutcome::HeldBy(holder) })
-            }
+            Request::PutTenant(tenant) => Answer::Claim(self.put_tenant(&tenant)),
             Request::TenantClaim(tenant) => Answer::Claimant(self.claims.get(tenant.as_str()).cloned()),
             Request::PutConnector(wanted) => Answer::Connector(Box::new(self.put_connector(*wanted))),
             Request::RemoveConnector(_, connector, uid) => {
@@ -212,6 +216,10 @@ impl State {
                 Answer::Started(if known { StartOutcome::AlreadyStarted } else { StartOutcome::Started })
             }
             Request::GetSecret { name, .. } => Answer::Secret(self.secrets.get(&name).cloned()),
+            Request::EnsurePool(tenant) => {
+                let made = || Sealer::new(&generate_identity().1).expect("recipient");
+                Answer::Recipient(self.pools.entry(tenant.to_string()).or_insert_with(made).clone())
+            }
             Request::AddFinalizer(_) => {
                 self.finalizer = true;
                 Answer::Done
@@ -226,6 +234,24 @@ impl State {
             }
             Request::Workers(_) => unreachable!("rollouts have a world of their own"),
         })
+    }
+
+    fn put_tenant(&mut self, tenant: &TenantProjection) -> ClaimOutcome {
+        let known = self.claims.get(tenant.tenant_id.as_str());
+        if let Some(claim) = known.filter(|claim| claim.owner != tenant.owner) {
+            return ClaimOutcome::HeldBy(claim.owner.clone());
+        }
+        let before = known.map_or(Pool::Shared, |claim| claim.pool);
+        if tenant.dedicated && before != Pool::Dedicated && self.pools_left == Some(0) {
+            return ClaimOutcome::NoPoolLeft;
+        }
+        let pool = match (tenant.dedicated, before) {
+            (true, _) => Pool::Dedicated,
+            (false, Pool::Shared) => Pool::Shared,
+            (false, _) => Pool::Left,
+        };
+        self.claims.insert(tenant.tenant_id.to_string(), TenantClaim { owner: tenant.owner.clone(), pool });
+        ClaimOutcome::Held
     }
 
     /// As the store does it: tokens at first sight are recorded, not told as fresh.

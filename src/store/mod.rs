@@ -78,6 +78,7 @@ pub trait Store: TokenStore + Send + Sync {
     /// Writes a tenant's projection if (cluster id, namespace) holds or may take its claim (R5):
     /// the first insert wins for good, the same (cluster id, namespace, name) may write again whatever its uid (R45).
     /// Another name of the same namespace takes the claim over once its holder is removed.
+    /// Of those that want workers of their own the first `MAX_DEDICATED_POOLS` get them, and keep them until they leave or are removed.
     ///
     /// # Idempotency
     /// By content; an equal projection writes nothing.
@@ -88,7 +89,10 @@ pub trait Store: TokenStore + Send + Sync {
     async fn remove_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<(), Error>;
 
     /// Who holds a tenant's claim, removed or not.
-    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error>;
+    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<TenantClaim>, Error>;
+
+    /// The tenants of a cluster id that have or had workers of their own, by tenant id.
+    async fn dedicated_pools(&self, cluster_id: &str) -> Result<Vec<DedicatedPool>, Error>;
 
     /// Records tokens of a tenant, before what they ask for is done in Temporal (R8), where they differ from the last
     /// recorded ones of their verbs. Answers those that the life `uid` of the object recorded, with the time: they are
@@ -106,7 +110,8 @@ pub trait Store: TokenStore + Send + Sync {
 
     /// Writes a connector's projection, its base credential and the handling of its tokens as one revision in one
     /// transaction (R29). The base credential is rewritten only when `digest` differs from the stored one, which drops
-    /// the overlay, increments the credential's revision and sets `connection_status` to pending (R7).
+    /// the overlay, increments the credential's revision and sets `connection_status` to pending (R7). The same content sealed
+    /// with another key replaces the ciphertext and no more: the overlay stays, for `reseal` to follow.
     /// Tokens present at the first sight of a uid are recorded as handled, not executed (R8): a CR restored from a
     /// backup repeats no verb. What a fresh wish changes in the store takes effect here: `ResetCursor` forgets cursors,
     /// load and account binding and takes the lease from a run at work, which ends as failed; `Replay` marks dead letters
@@ -136,6 +141,9 @@ pub trait Store: TokenStore + Send + Sync {
     /// The tenant's running, connected connectors and how long a tick may wait for them; empty for an unknown or
     /// removed tenant. (Suspension pauses schedules, not this: a manual start still works.)
     async fn list_connected(&self, tenant: &TenantId) -> Result<TenantListing, Error>;
+
+    /// Which workers serve a connector, and with which keys its credential is sealed; the shared ones for an unknown tenant.
+    async fn route(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Route, Error>;
 
     /// Everything a worker needs to run a connector; `None` if unknown or removed.
     async fn connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<ConnectorRecord>, Error>;

@@ -1,6 +1,6 @@
 //! Decisions that both stores take about projections: claims, equality, account binding. Pure; no SQL.
 
-use super::{ConnectorAnswer, ConnectorProjection, DesiredState, Error, Owner};
+use super::{ConnectorAnswer, ConnectorProjection, DesiredState, Error, Owner, Pool};
 use crate::model::config::ConnectorConfig;
 
 /// A stored projection, without credential and tokens.
@@ -46,6 +46,17 @@ impl Owner {
 
     fn same_place(&self, other: &Self) -> bool {
         self.cluster_id == other.cluster_id && self.namespace == other.namespace
+    }
+}
+
+impl Pool {
+    /// Where a tenant goes from here: who has left its own workers may have tokens there.
+    pub(super) fn then(self, dedicated: bool) -> Self {
+        match (dedicated, self) {
+            (true, _) => Self::Dedicated,
+            (false, Self::Shared) => Self::Shared,
+            (false, Self::Dedicated | Self::Left) => Self::Left,
+        }
     }
 }
 
@@ -97,6 +108,14 @@ mod tests {
         assert!(!owner("a", "other").may_take_over(&holder, false));
         assert!(owner("a", "other").may_take_over(&holder, true));
         assert!(!owner("b", "acme").may_take_over(&holder, true));
+    }
+
+    #[test]
+    fn who_left_its_own_workers_is_told_from_who_never_had_any() {
+        assert_eq!(Pool::Shared.then(false), Pool::Shared);
+        assert_eq!(Pool::Shared.then(true), Pool::Dedicated);
+        assert_eq!(Pool::Dedicated.then(false).then(false), Pool::Left);
+        assert_eq!(Pool::Left.then(true), Pool::Dedicated);
     }
 
     #[test]

@@ -11,9 +11,9 @@ use temporalio_common::protos::temporal::api::{
     enums::v1::{TaskQueueType, VersionDrainageStatus},
     taskqueue::v1::TaskQueue,
     workflowservice::v1::{
-        CountWorkflowExecutionsRequest, DeleteWorkerDeploymentVersionRequest, DescribeNamespaceRequest,
-        DescribeTaskQueueRequest, DescribeWorkerDeploymentRequest, DescribeWorkerDeploymentVersionRequest,
-        SetWorkerDeploymentCurrentVersionRequest,
+        CountWorkflowExecutionsRequest, DeleteWorkerDeploymentRequest, DeleteWorkerDeploymentVersionRequest,
+        DescribeNamespaceRequest, DescribeTaskQueueRequest, DescribeWorkerDeploymentRequest,
+        DescribeWorkerDeploymentVersionRequest, SetWorkerDeploymentCurrentVersionRequest,
     },
 };
 
@@ -143,10 +143,25 @@ impl Temporal {
     /// # Idempotency
     /// By the build.
     pub async fn set_current_version(&self, version: &WorkerVersion, conflict_token: &[u8]) -> Result<(), Error> {
+        self.set_current(&version.deployment, &version.build, conflict_token).await
+    }
+
+    /// Lets no build take new runs, before a Worker Deployment is removed.
+    ///
+    /// # Errors
+    /// `Conflict` when it changed.
+    ///
+    /// # Idempotency
+    /// By the routing.
+    pub async fn unset_current_version(&self, deployment: &str, conflict_token: &[u8]) -> Result<(), Error> {
+        self.set_current(deployment, "", conflict_token).await
+    }
+
+    async fn set_current(&self, deployment: &str, build: &str, conflict_token: &[u8]) -> Result<(), Error> {
         let request = SetWorkerDeploymentCurrentVersionRequest {
             namespace: self.namespace().to_owned(),
-            deployment_name: version.deployment.clone(),
-            build_id: version.build.clone(),
+            deployment_name: deployment.to_owned(),
+            build_id: build.to_owned(),
             conflict_token: conflict_token.to_vec(),
             identity: self.identity().to_owned(),
             ..Default::default()
@@ -173,6 +188,27 @@ impl Temporal {
         let mut service = self.connection().workflow_service();
         let answer = service.delete_worker_deployment_version(timed(request));
         match call("remove a worker version", answer).await {
+            Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets a Worker Deployment without builds, so that its place among the namespace's hundred is free; one that is gone
+    /// is fine.
+    ///
+    /// # Errors
+    /// `Conflict` while it has builds.
+    ///
+    /// # Idempotency
+    /// By its name.
+    pub async fn delete_worker_deployment(&self, name: &str) -> Result<(), Error> {
+        let request = DeleteWorkerDeploymentRequest {
+            namespace: self.namespace().to_owned(),
+            deployment_name: name.to_owned(),
+            identity: self.identity().to_owned(),
+        };
+        let mut service = self.connection().workflow_service();
+        match call("remove a worker deployment", service.delete_worker_deployment(timed(request))).await {
             Ok(_) | Err(Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }

@@ -1,12 +1,6 @@
 //! How a sync moves batches: fetched ahead, one after the other, and written as one commit. Decides neither how many nor when.
 
-use temporalio_workflow::WorkflowContext;
-
-use super::{
-    ConnectorSync,
-    calls::{call, sync_activity},
-    fault::Fault,
-};
+use super::{ConnectorSync, fault::Fault, pool::Pool};
 use crate::contract::activities::{
     Lease, Staged, StagedRef, SyncBatch, SyncBatchInput, SyncBatchResult, WriteRecords, WriteRecordsInput,
     WriteRecordsResult,
@@ -19,7 +13,7 @@ pub(super) fn reference(staged: &Staged) -> StagedRef {
 
 /// Fetches up to `count` batches one after the other, each starting where the one before ends.
 pub(super) async fn fetch_ahead(
-    ctx: &WorkflowContext<ConnectorSync>,
+    pool: &Pool<ConnectorSync>,
     lease: &Lease,
     mut seq: i64,
     mut after: Option<String>,
@@ -28,7 +22,7 @@ pub(super) async fn fetch_ahead(
     let mut fetched = Vec::new();
     while fetched.len() < count {
         let input = SyncBatchInput { lease: lease.clone(), seq, after: after.take() };
-        match call(ctx, SyncBatch, input, sync_activity(&lease.tenant_id)).await {
+        match pool.call(SyncBatch, input).await {
             Ok(SyncBatchResult::Staged(staged)) => {
                 seq = staged.seq + 1;
                 after = Some(staged.staged_id.clone());
@@ -50,7 +44,7 @@ pub(super) async fn fetch_ahead(
 
 /// Writes one commit; `None` when there is nothing to write.
 pub(super) async fn write(
-    ctx: &WorkflowContext<ConnectorSync>,
+    pool: &Pool<ConnectorSync>,
     lease: &Lease,
     commit: &[StagedRef],
 ) -> Result<Option<WriteRecordsResult>, Fault> {
@@ -58,5 +52,5 @@ pub(super) async fn write(
         return Ok(None);
     }
     let input = WriteRecordsInput { lease: lease.clone(), batches: commit.to_vec() };
-    call(ctx, WriteRecords, input, sync_activity(&lease.tenant_id)).await.map(Some)
+    pool.call(WriteRecords, input).await.map(Some)
 }

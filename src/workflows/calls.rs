@@ -65,7 +65,8 @@ fn share_of(tenant: &TenantId) -> Priority {
     Priority::builder().fairness_key(tenant.as_str()).build()
 }
 
-fn attempts() -> RetryPolicy {
+/// Attempts of every activity.
+pub(super) fn attempts() -> RetryPolicy {
     RetryPolicy::builder().maximum_attempts(MAXIMUM_ATTEMPTS).build()
 }
 

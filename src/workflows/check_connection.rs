@@ -4,7 +4,7 @@ use temporalio_common::data_converters::RawValue;
 use temporalio_macros::{workflow, workflow_methods};
 use temporalio_workflow::{WorkflowContext, WorkflowResult};
 
-use super::calls::{call, parse_input, sync_activity};
+use super::{calls::parse_input, fault::Fault, pool::Pool};
 use crate::contract::{
     CHECK_CONNECTION_WORKFLOW,
     activities::{Authenticate, AuthenticateInput, AuthenticateResult},
@@ -22,12 +22,12 @@ impl CheckConnection {
     #[run(name = CHECK_CONNECTION_WORKFLOW)]
     pub async fn run(ctx: &mut WorkflowContext<Self>, input: RawValue) -> WorkflowResult<CheckConnectionResult> {
         let CheckConnectionInput { tenant_id, connector_id } = parse_input(&input)?;
-        let options = sync_activity(&tenant_id);
+        let mut pool = Pool::shared(ctx.clone(), tenant_id.clone());
+        pool.resolve(&connector_id).await.map_err(Fault::termination)?;
         let input = AuthenticateInput { tenant_id, connector_id, full_sync: None };
-        let status = match call(ctx, Authenticate, input, options).await {
-            Ok(AuthenticateResult::Checked { status }) => status,
-            Ok(_) => ConnectionStatus::Pending,
-            Err(fault) => return Err(fault.termination()),
+        let status = match pool.call(Authenticate, input).await.map_err(Fault::termination)? {
+            AuthenticateResult::Checked { status } => status,
+            _ => ConnectionStatus::Pending,
         };
         Ok(CheckConnectionResult { status })
     }

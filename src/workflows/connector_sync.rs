@@ -13,8 +13,9 @@ use temporalio_workflow::{
 
 use super::{
     batches::{fetch_ahead, reference, write},
-    calls::{self, Patience, call, parse_input, sync_activity},
+    calls::{self, Patience, parse_input},
     fault::Fault,
+    pool::Pool,
 };
 use crate::contract::{
     CONNECTOR_SYNC_WORKFLOW, GET_SYNC_PROGRESS,
@@ -108,6 +109,7 @@ struct Past {
 struct Session {
     ctx: WorkflowContext<ConnectorSync>,
     input: ConnectorSyncInput,
+    pool: Pool<ConnectorSync>,
     /// When the run's budget is used up.
     ends_at: Timestamp,
     past: Past,
@@ -131,6 +133,7 @@ struct Session {
 impl Session {
     fn new(ctx: WorkflowContext<ConnectorSync>, input: ConnectorSyncInput, started_at: Timestamp, past: Past) -> Self {
         Self {
+            pool: Pool::shared(ctx.clone(), input.tenant_id.clone()),
             ctx,
             input,
             ends_at: started_at.checked_add(RUN_BUDGET).unwrap_or(Timestamp::MAX),
@@ -154,6 +157,7 @@ impl Session {
         {
             return self.finish(&lease, true).await;
         }
+        self.pool.resolve(&self.input.connector_id).await?;
         let lease = match self.authenticate().await? {
             Ok(lease) => lease,
             Err(end) => return Ok(end),
@@ -185,7 +189,7 @@ impl Session {
             connector_id: self.input.connector_id.clone(),
             full_sync: Some(self.input.full_sync),
         };
-        let authenticated = call(&self.ctx, Authenticate, input, sync_activity(&self.input.tenant_id)).await;
+        let authenticated = self.pool.call(Authenticate, input).await;
         if let Err(fault) = &authenticated {
             self.past.effort.add(fault.attempts());
             // An attempt whose answer was lost may have taken the lease anew.
@@ -221,8 +225,8 @@ impl Session {
             (false, false) => FETCH_AHEAD,
         };
         self.show(if commit.is_empty() { Phase::Syncing } else { Phase::Writing });
-        let fetch = fetch_ahead(&self.ctx, lease, self.next_seq, self.after.clone(), ahead);
-        let write = write(&self.ctx, lease, &commit);
+        let fetch = fetch_ahead(&self.pool, lease, self.next_seq, self.after.clone(), ahead);
+        let write = write(&self.pool, lease, &commit);
         let ((fetched, fetch_fault), written) = join!(fetch, write);
         self.take_fetched(fetched);
         let faults = fetch_fault.iter().chain(written.as_ref().err());
@@ -371,16 +375,13 @@ impl Session {
         self.show(Phase::Failed);
         if let Some(lease) = self.past.lease.take() {
             let update = StateUpdate::Fail { error: fault.text(), effort: self.past.effort };
-            let (input, options) = (UpdateSyncStateInput { lease, update }, sync_activity(&self.input.tenant_id));
-            calls::call_detached(&self.ctx, UpdateSyncState, input, options).await;
+            self.pool.call_detached(UpdateSyncState, UpdateSyncStateInput { lease, update }).await;
         }
         Err(fault)
     }
 
     async fn update(&self, lease: &Lease, update: StateUpdate) -> Result<UpdateSyncStateResult, Fault> {
-        let (input, options) =
-            (UpdateSyncStateInput { lease: lease.clone(), update }, sync_activity(&self.input.tenant_id));
-        call(&self.ctx, UpdateSyncState, input, options).await
+        self.pool.call(UpdateSyncState, UpdateSyncStateInput { lease: lease.clone(), update }).await
     }
 
     fn count(&mut self, stats: SyncStats) {

@@ -7,6 +7,7 @@ mod calls;
 mod check_connection;
 mod connector_sync;
 mod fault;
+mod pool;
 mod scheduled_sync;
 
 pub use check_connection::CheckConnection;

@@ -279,10 +279,10 @@ fn a_pod_template_of_the_users_is_merged_into_ours_and_its_containers_variables_
     assert_eq!(spec["template"]["metadata"]["labels"]["app.kubernetes.io/component"], "worker");
     assert_eq!((&pod["priorityClassName"], &pod["enableServiceLinks"]), (&json!("high"), &json!(false)));
     let names = |of: &Value| of.as_array().expect("a list").iter().map(|it| it["name"].clone()).collect::<Vec<_>>();
-    assert_eq!(names(&pod["volumes"]), ["identity", "connections", "spare"]);
+    assert_eq!(names(&pod["volumes"]), ["identity", "recipients", "connections", "spare"]);
     assert_eq!(names(&pod["containers"]), ["worker", "beside"]);
     let container = &pod["containers"][0];
-    assert_eq!(names(&container["volumeMounts"]), ["identity", "connections", "spare"]);
+    assert_eq!(names(&container["volumeMounts"]), ["identity", "recipients", "connections", "spare"]);
     assert_eq!(
         container["resources"],
         json!({"limits": {"memory": "1Gi"}, "requests": {"cpu": "100m", "memory": "128Mi"}})
@@ -435,6 +435,7 @@ async fn the_operator_may_do_what_it_must_and_no_more_and_workers_nothing() {
         ("list", "apps", "deployments", "", ""),
         ("delete", "apps", "deployments", "", ""),
         ("patch", "policy", "poddisruptionbudgets", "", ""),
+        ("patch", "", "configmaps", "", "gtm-sync-recipient"),
         ("create", "", "configmaps", "", ""),
         ("create", "", "secrets", "", ""),
     ];

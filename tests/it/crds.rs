@@ -274,6 +274,7 @@ async fn defaults_are_filled_in_and_a_fresh_status_says_that_nobody_has_looked()
         "tenantId": "acme", "schedules": ["0 */4 * * *"], "timeZone": "UTC", "spread": { "window": "5m" }, "overlapPolicy": "Skip",
         "catchUpWindow": "4h", "suspend": false, "pausePolicy": "Cooperative",
         "pauseOnFailure": false, "driftPolicy": "Correct", "conflictPolicy": "Refuse", "deletionPolicy": "Delete", "dataPolicy": "Retain",
+        "workers": { "mode": "Shared" },
     });
     assert_eq!(schedule.data["spec"], expected);
     assert_eq!(schedule.data["status"]["observedGeneration"], json!(-1));

@@ -15,6 +15,7 @@ mod hubspot;
 mod links;
 mod module_edges;
 mod operator;
+mod policies;
 mod proofs;
 mod replays;
 mod simulators;

@@ -15,6 +15,7 @@ mod lives;
 mod orphans;
 mod outages;
 mod own_temporal;
+mod pools;
 mod punctual;
 mod rebuild;
 mod requests;

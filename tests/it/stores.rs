@@ -174,6 +174,12 @@ conformance! {
         a_dead_holders_lock_is_void_after_a_minute
         an_equal_digest_keeps_the_overlay_under_any_key_and_another_drops_it
     }
+    pools {
+        a_tenants_pool_is_its_claims_and_is_remembered_after_it_left
+        a_refreshed_token_under_another_key_than_its_base_is_told_until_it_is_sealed_alike
+        a_pool_is_needed_while_its_tenant_has_it_or_tokens_are_sealed_to_it
+        the_ninety_first_pool_is_refused_until_another_leaves
+    }
     leases {
         a_take_over_closes_the_former_run_and_drops_what_it_staged
         the_same_workflow_goes_on_with_its_counts

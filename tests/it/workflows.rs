@@ -5,6 +5,7 @@ mod budgets;
 mod completeness;
 mod effects;
 mod people;
+mod pools;
 mod replays;
 mod restores;
 mod shares;

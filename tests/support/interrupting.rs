@@ -298,13 +298,15 @@ every_method! { STORE_METHODS of Store:
     Operators(Nobodys) take_leadership(of: &str) -> Arc<dyn Store>;
     Operators(Nobodys) put_tenant(tenant: &TenantProjection) -> ClaimOutcome;
     Operators(Nobodys) remove_tenant(tenant: &TenantId, owner: &Owner) -> ();
-    Operators(Nobodys) tenant_claim(tenant: &TenantId) -> Option<Owner>;
+    Operators(Nobodys) tenant_claim(tenant: &TenantId) -> Option<TenantClaim>;
+    Operators(Nobodys) dedicated_pools(cluster_id: &str) -> Vec<DedicatedPool>;
     Operators(Nobodys) record_tenant_tokens(tenant: &TenantId, uid: &str, tokens: &BTreeMap<TenantVerb, String>) -> BTreeMap<TenantVerb, Timestamp>;
     Operators(Nobodys) put_connector(connector: &ConnectorProjection) -> ConnectorAnswer;
     Operators(Nobodys) remove_connector(tenant: &TenantId, connector: &ConnectorId, uid: &str) -> ();
     Operators(Nobodys) projected_connectors(cluster_id: &str) -> Vec<ProjectedConnector>;
     Operators(Nobodys) connector_statuses(since: Option<Timestamp>) -> StatusPage;
     Reads(tenant) list_connected(tenant: &TenantId) -> TenantListing;
+    Reads(tenant) route(tenant: &TenantId, connector: &ConnectorId) -> Route;
     Reads(tenant) connector(tenant: &TenantId, connector: &ConnectorId) -> Option<ConnectorRecord>;
     Writes(tenant) set_connection(
         tenant: &TenantId, connector: &ConnectorId, credential_revision: i64, found: &ConnectionFound

@@ -229,6 +229,7 @@ impl Stack {
             owner: owner(tenant),
             uid: "uid".to_owned(),
             wait_seconds,
+            dedicated: false,
         };
         self.store.put_tenant(&projection).await.expect("projected");
     }

@@ -1,5 +1,5 @@
-{{/* The Deployment of the shared worker pool, from which the operator makes one for each build. Of `replicas` it has the
-     least, or none where an autoscaler decides. */}}
+{{/* The Deployment of the shared worker pool, from which the operator makes one for each build, and those of tenants' own
+     workers. Of `replicas` it has the least, or none where an autoscaler decides. */}}
 {{- define "gtm-sync.worker" -}}
 {{- $workers := .Values.workers -}}
 {{- $ours := include "gtm-sync.worker.ours" . | fromYaml -}}
@@ -74,6 +74,8 @@ spec:
             {{- include "gtm-sync.environment" . | nindent 12 }}
             - name: GTM_IDENTITY_FILE
               value: /etc/gtm-sync/identity/identity
+            - name: GTM_RECIPIENTS_DIRECTORY
+              value: /etc/gtm-sync/recipients
             - name: GTM_MAX_CONCURRENT_ACTIVITIES
               value: {{ .Values.workers.maxConcurrentActivities | quote }}
             - name: GTM_MAX_CONCURRENT_WORKFLOWS
@@ -101,6 +103,9 @@ spec:
             - name: identity
               mountPath: /etc/gtm-sync/identity
               readOnly: true
+            - name: recipients
+              mountPath: /etc/gtm-sync/recipients
+              readOnly: true
             {{- include "gtm-sync.connectionsMount" . | nindent 12 }}
             {{- if .Values.workers.sourceCaSecret }}
             - name: source-ca
@@ -116,6 +121,11 @@ spec:
             items:
               - key: identity
                 path: identity
+        # To whom refreshed tokens are sealed when a tenant moves between pools; not there while no tenant has its own.
+        - name: recipients
+          configMap:
+            name: gtm-sync-recipient
+            optional: true
         {{- include "gtm-sync.connectionsVolume" . | nindent 8 }}
         {{- with .Values.workers.sourceCaSecret }}
         - name: source-ca

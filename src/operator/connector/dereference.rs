@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use super::Input;
 use crate::{
     crd::{Credentials, SecretRef, conditions::reason},
-    credentials::{Envelope, Sealed, seal::content_digest},
+    credentials::{Envelope, Sealed, Sealer, recipient_name, seal::content_digest},
     model::config::SecretFields,
     operator::world::Request,
     store::BaseCredential,
@@ -25,6 +25,24 @@ pub struct Problem {
     pub message: String,
 }
 
+/// The workers that are to open the credential.
+#[derive(Debug, Clone)]
+pub enum SealsTo {
+    /// Those of all tenants.
+    Shared,
+    /// The tenant's own.
+    Own(Sealer),
+}
+
+impl SealsTo {
+    fn sealer<'a>(&'a self, input: &'a Input) -> &'a Sealer {
+        match self {
+            Self::Shared => &input.vault.sealer,
+            Self::Own(sealer) => sealer,
+        }
+    }
+}
+
 /// The Secret to get, if the credential is in one.
 #[must_use]
 pub fn request(input: &Input) -> Option<Request> {
@@ -42,18 +60,19 @@ pub fn request(input: &Input) -> Option<Request> {
 /// A `Problem` to show.
 pub fn from_secret(
     input: &Input,
+    seals_to: &SealsTo,
     allowed_hosts: Vec<String>,
     content: Option<SecretFields>,
 ) -> Result<BaseCredential, Problem> {
     let Credentials::SecretRef(reference) = &input.spec.credentials else {
-        return sealed(input);
+        return sealed(input, seals_to);
     };
     let content = content.ok_or_else(|| Problem {
         reason: reason::SECRET_NOT_FOUND,
         message: format!("there is no Secret {} in this namespace", reference.name),
     })?;
     let fields = fields(reference, content)?;
-    let sealer = &input.vault.sealer;
+    let sealer = seals_to.sealer(input);
     let envelope = Envelope {
         tenant_id: input.spec.tenant_id.clone(),
         connector_id: super::build::connector_id(input),
@@ -67,7 +86,7 @@ pub fn from_secret(
 }
 
 /// The credential of `spec.credentials.sealed`, which only a worker can open.
-fn sealed(input: &Input) -> Result<BaseCredential, Problem> {
+fn sealed(input: &Input, seals_to: &SealsTo) -> Result<BaseCredential, Problem> {
     let Credentials::Sealed(text) = &input.spec.credentials else {
         return Err(Problem { reason: reason::INVALID_CREDENTIALS, message: "no credential is given".to_owned() });
     };
@@ -75,11 +94,17 @@ fn sealed(input: &Input) -> Result<BaseCredential, Problem> {
         reason: reason::INVALID_CREDENTIALS,
         message: "credentials.sealed is not the output of gtm-sync seal".to_owned(),
     })?;
-    if sealed.key_id != input.vault.sealer.key_id() {
+    let (sealer, tenant) = (seals_to.sealer(input), &input.spec.tenant_id);
+    if sealed.key_id != sealer.key_id() {
+        let (whose, dedicated) = match seals_to {
+            SealsTo::Shared => ("the shared workers hold".to_owned(), None),
+            SealsTo::Own(_) => (format!("tenant {tenant} has workers of its own, which hold"), Some(tenant)),
+        };
         let message = format!(
-            "credentials.sealed was sealed with key {}, workers hold {}: seal it again",
+            "credentials.sealed was sealed with key {}, {whose} {}: seal it again, to {} of ConfigMap gtm-sync-recipient",
             sealed.key_id,
-            input.vault.sealer.key_id()
+            sealer.key_id(),
+            recipient_name(dedicated),
         );
         return Err(Problem { reason: reason::INVALID_CREDENTIALS, message });
     }

@@ -5,7 +5,7 @@ use std::{mem, time::Duration};
 
 use super::{
     Input, build, check, dereference,
-    dereference::Problem,
+    dereference::{Problem, SealsTo},
     status::{self, OwnSchedule},
     tokens,
 };
@@ -26,7 +26,7 @@ use crate::{
         status_part::{CONNECTOR_CONTROL, status_of},
         world::{Answer, Reply, Request, Step},
     },
-    store::{BaseCredential, ConnectorAnswer, Owner, Verb},
+    store::{BaseCredential, ConnectorAnswer, Pool, TenantClaim, Verb},
     temporal::schedules::WantedSchedule,
 };
 
@@ -39,6 +39,7 @@ pub struct Reconcile {
     input: Input,
     resync: Duration,
     allowed_hosts: Vec<String>,
+    seals_to: SealsTo,
     answer: Option<Box<ConnectorAnswer>>,
     /// What the Secret lacks; told after the rest of the spec was projected, so that pausing works without a Secret.
     problem: Option<Problem>,
@@ -68,6 +69,7 @@ pub struct Left {
 enum Phase {
     Begin,
     AskingClaim,
+    EnsuringPool,
     GettingSecret,
     Projecting,
     Ensuring(Box<EnsureSchedule>),
@@ -88,6 +90,7 @@ impl Reconcile {
             input,
             resync,
             allowed_hosts: Vec::new(),
+            seals_to: SealsTo::Shared,
             answer: None,
             problem: None,
             runs: Vec::new(),
@@ -121,8 +124,8 @@ impl Reconcile {
         self.unschedule(Some(problem))
     }
 
-    fn claimant(&mut self, claimant: Option<Owner>) -> Option<Request> {
-        let Some(owner) = claimant else { return self.unclaimed() };
+    fn claimant(&mut self, claimant: Option<TenantClaim>) -> Option<Request> {
+        let Some(TenantClaim { owner, pool }) = claimant else { return self.unclaimed() };
         let ours =
             owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace;
         if !ours {
@@ -132,6 +135,15 @@ impl Reconcile {
         if self.input.tenant.as_ref().is_some_and(|tenant| tenant.name != owner.name) {
             return self.wait();
         }
+        if pool == Pool::Dedicated {
+            // By the claim, not by the tenant's spec, which may not be granted: credentials go where activities go.
+            self.phase = Phase::EnsuringPool;
+            return Some(Request::EnsurePool(self.input.spec.tenant_id.clone()));
+        }
+        self.dereference()
+    }
+
+    fn dereference(&mut self) -> Option<Request> {
         match dereference::request(&self.input) {
             Some(request) => {
                 self.phase = Phase::GettingSecret;
@@ -160,7 +172,7 @@ impl Reconcile {
     }
 
     fn credential(&mut self, content: Option<SecretFields>) -> Option<Request> {
-        match dereference::from_secret(&self.input, self.allowed_hosts.clone(), content) {
+        match dereference::from_secret(&self.input, &self.seals_to, self.allowed_hosts.clone(), content) {
             Ok(credential) => self.project(Some(credential)),
             Err(problem) => {
                 self.problem = Some(problem);
@@ -394,6 +406,10 @@ impl Step for Reconcile {
         match (mem::replace(&mut self.phase, Phase::End), reply) {
             (Phase::Begin, _) => self.begin(),
             (Phase::AskingClaim, Some(Ok(Answer::Claimant(claimant)))) => self.claimant(claimant),
+            (Phase::EnsuringPool, Some(Ok(Answer::Recipient(recipient)))) => {
+                self.seals_to = SealsTo::Own(recipient);
+                self.dereference()
+            }
             (Phase::GettingSecret, Some(Ok(Answer::Secret(content)))) => self.credential(content),
             (Phase::GettingSecret, Some(Err(error))) => self.no_secret(error),
             (Phase::Projecting, Some(Ok(Answer::Connector(answer)))) => self.projected(answer),

@@ -12,6 +12,7 @@ use crate::{
         schedule_removal::{Progress, RemoveSchedule},
         world::{Answer, ObjectKey, Reply, Request, Step},
     },
+    store::TenantClaim,
 };
 
 /// What is to be removed.
@@ -94,7 +95,7 @@ impl Step for Remove {
             (Phase::RemovingSchedule(machine), reply) => self.remove_schedule(machine, reply),
             (_, Some(Err(error))) => self.failed(error),
             // A Connector of another namespace than the claim's was never projected: the row is somebody else's.
-            (Phase::AskingClaim, Some(Ok(Answer::Claimant(Some(owner)))))
+            (Phase::AskingClaim, Some(Ok(Answer::Claimant(Some(TenantClaim { owner, .. })))))
                 if owner.cluster_id == self.installation.cluster_id && owner.namespace == self.gone.key.namespace =>
             {
                 if !self.with_schedule {

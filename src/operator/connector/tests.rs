@@ -28,8 +28,10 @@ use crate::{
         world::{Kind, Request},
         world_fake::{FakeWorld, Fault, every_fault, key, run},
     },
-    store::{DesiredState, LetterSelection, Owner, Verb, Wish},
+    store::{DesiredState, LetterSelection, Owner, Pool, TenantClaim, Verb, Wish},
 };
+
+mod pools;
 
 const RESYNC: Duration = Duration::from_secs(600);
 
@@ -41,7 +43,7 @@ fn now() -> Timestamp {
 fn world() -> FakeWorld {
     let world = FakeWorld::default();
     let owner = Owner { cluster_id: String::new(), namespace: "acme".to_owned(), name: "acme".to_owned() };
-    world.state().claims.insert("acme".to_owned(), owner);
+    world.state().claims.insert("acme".to_owned(), TenantClaim { owner, pool: Pool::Shared });
     let content = SecretFields([("accessToken".to_owned(), "canary".to_owned())].into());
     world.state().secrets.insert("crm".to_owned(), content);
     world
@@ -143,7 +145,7 @@ fn a_missing_secret_keeps_the_stored_credential_and_pausing_still_works() {
 #[test]
 fn only_the_namespace_that_holds_the_tenant_is_projected() {
     let world = world();
-    world.state().claims.get_mut("acme").expect("claim").namespace = "elsewhere".to_owned();
+    world.state().claims.get_mut("acme").expect("claim").owner.namespace = "elsewhere".to_owned();
     reconcile(&world, json!({}));
     assert_eq!(ready(&world), "False/TenantScheduleNotFound");
     assert_eq!(world.calls(), ["TenantClaim", "DescribeSchedule", "ApplyStatus"], "a lost status may have known one");

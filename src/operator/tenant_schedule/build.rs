@@ -26,6 +26,7 @@ pub fn projection(input: &Input) -> TenantProjection {
         owner: input.installation.owner(&input.key),
         uid: input.key.uid.clone(),
         wait_seconds: wait.map(|wait| u32::try_from(wait.as_secs()).unwrap_or(u32::MAX)),
+        dedicated: input.spec.workers.is_dedicated(),
     }
 }
 

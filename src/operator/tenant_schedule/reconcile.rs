@@ -1,4 +1,4 @@
-//! The step that applies a TenantSchedule: finalizer, claim, schedule, tokens, status. Pure (R36).
+//! The step that applies a TenantSchedule: finalizer, claim, pool, schedule, tokens, status. Pure (R36).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,7 +26,7 @@ use crate::{
         status_part::TENANT_CONTROL,
         world::{Answer, Reply, Request, Step},
     },
-    store::{ClaimOutcome, Owner, TenantVerb},
+    store::{ClaimOutcome, MAX_DEDICATED_POOLS, Owner, TenantVerb},
     temporal::{StartOutcome, cron_workflows::CronWorkflow},
 };
 
@@ -53,6 +53,7 @@ enum Phase {
     Begin,
     Finalizer,
     Claiming,
+    EnsuringPool,
     FindingCron,
     Ensuring(Box<EnsureSchedule>),
     EndingCron,
@@ -86,16 +87,30 @@ impl Reconcile {
 
     fn claimed(&mut self, outcome: ClaimOutcome) -> Option<Request> {
         match outcome {
-            ClaimOutcome::Held if self.may_have_cron() => {
-                self.phase = Phase::FindingCron;
-                Some(Request::FindCronWorkflow(self.input.spec.tenant_id.clone()))
+            ClaimOutcome::Held if self.input.spec.workers.is_dedicated() => {
+                self.phase = Phase::EnsuringPool;
+                Some(Request::EnsurePool(self.input.spec.tenant_id.clone()))
             }
-            ClaimOutcome::Held => self.schedule(),
+            ClaimOutcome::Held => self.granted(),
+            ClaimOutcome::NoPoolLeft => {
+                let message = format!(
+                    "{MAX_DEDICATED_POOLS} tenants have workers of their own, and no more may: use mode Shared, or wait until one leaves; until then nothing of this object is applied"
+                );
+                self.refuse(reason::TOO_MANY_POOLS, message)
+            }
             ClaimOutcome::HeldBy(owner) => {
                 let message = conflict_message(&self.input, &owner);
                 self.refuse(reason::TENANT_CONFLICT, message)
             }
         }
+    }
+
+    fn granted(&mut self) -> Option<Request> {
+        if self.may_have_cron() {
+            self.phase = Phase::FindingCron;
+            return Some(Request::FindCronWorkflow(self.input.spec.tenant_id.clone()));
+        }
+        self.schedule()
     }
 
     /// Asked before a schedule is made, and where one was listed or told: at rest it costs nothing.
@@ -297,7 +312,8 @@ impl Step for Reconcile {
                 self.outcome = Outcome { notes: mem::take(&mut self.outcome.notes), ..Outcome::failed(error) };
                 None
             }
-            (Phase::Claiming | Phase::FindingCron, Some(Err(error))) => self.later(error),
+            (Phase::EnsuringPool, Some(Ok(Answer::Recipient(_)))) => self.granted(),
+            (Phase::Claiming | Phase::EnsuringPool | Phase::FindingCron, Some(Err(error))) => self.later(error),
             (Phase::Status, Some(Ok(_))) | (Phase::End, _) => None,
             (_, _) => self.later(Error::Unsettled("an answer to another question while a tenant was reconciled")),
         }

@@ -145,7 +145,7 @@ impl Step for Remove {
             (_, Some(Err(error))) => self.blocked(error),
             // Never touch the schedule of the tenant's holder: the loser of a TenantConflict leaves quietly.
             (Phase::AskingClaim, Some(Ok(Answer::Claimant(claimant)))) => {
-                if claimant.is_some_and(|owner| owner != self.input.installation.owner(&self.input.key)) {
+                if claimant.is_some_and(|claim| claim.owner != self.input.installation.owner(&self.input.key)) {
                     return self.release();
                 }
                 let owner = self.input.installation.schedule_owner(&self.input.key);

@@ -16,7 +16,7 @@ use crate::{
         world::Kind,
         world_fake::{FakeWorld, every_fault, key, run},
     },
-    store::Owner,
+    store::{Owner, Pool, TenantClaim},
     temporal::schedules::SeenSchedule,
 };
 
@@ -187,7 +187,7 @@ fn windows_that_leave_no_tick_are_refused_before_temporal_sees_them() {
 fn a_tenant_held_by_another_namespace_is_stalled_without_naming_it() {
     let world = FakeWorld::default();
     let owner = Owner { cluster_id: String::new(), namespace: "secret-customer".to_owned(), name: "x".to_owned() };
-    world.state().claims.insert("acme".to_owned(), owner);
+    world.state().claims.insert("acme".to_owned(), TenantClaim { owner, pool: Pool::Shared });
     let outcome = reconcile(&world, spec());
     assert_eq!(outcome.notes.len(), 1);
     let status = shown(&world);
@@ -195,6 +195,48 @@ fn a_tenant_held_by_another_namespace_is_stalled_without_naming_it() {
     assert_eq!(stalled.reason, "TenantConflict");
     assert!(!stalled.message.contains("secret-customer"));
     assert!(world.state().schedules.is_empty());
+}
+
+fn dedicated() -> serde_json::Value {
+    json!({"tenantId": "acme", "workers": {"mode": "Dedicated"}})
+}
+
+#[test]
+fn a_tenants_own_workers_are_granted_with_its_claim_whatever_call_fails() {
+    let undisturbed = FakeWorld::default();
+    reconcile(&undisturbed, dedicated());
+    let calls = undisturbed.calls();
+    assert_eq!(calls[..5], ["AddFinalizer", "PutTenant", "EnsurePool", "FindCronWorkflow", "DescribeSchedule"]);
+    for fault in every_fault(calls.len()) {
+        let world = FakeWorld::default();
+        world.fail(Some(fault));
+        assert!(reconcile(&world, dedicated()).failed.is_some(), "{fault:?}");
+        world.fail(None);
+        reconcile(&world, dedicated());
+        assert_eq!(shown(&world), shown(&undisturbed), "{fault:?}");
+        assert_eq!(world.state().claims["acme"].pool, Pool::Dedicated, "{fault:?}");
+        assert!(world.state().pools.contains_key("acme"), "{fault:?}");
+    }
+    reconcile(&undisturbed, spec());
+    assert_eq!(undisturbed.state().claims["acme"].pool, Pool::Left);
+}
+
+#[test]
+fn one_pool_too_many_is_stalled_applies_nothing_and_is_granted_when_another_leaves() {
+    let world = FakeWorld::default();
+    reconcile(&world, spec());
+    world.state().pools_left = Some(0);
+    world.fail(None);
+    let outcome = reconcile(&world, dedicated());
+    assert_eq!(reasons(&outcome), ["TooManyPools"]);
+    assert_eq!(world.calls(), ["PutTenant", "ApplyStatus"]);
+    assert_eq!(condition(&world, "Stalled"), "True/TooManyPools");
+    assert!(matches!(outcome.again, Again::After(rest) if rest <= RESYNC), "it is asked for again");
+    assert_eq!(world.state().claims["acme"].pool, Pool::Shared, "it goes on where it was");
+    assert!(world.state().pools.is_empty(), "no identity is made for it");
+    world.state().pools_left = Some(1);
+    reconcile(&world, dedicated());
+    assert_eq!(condition(&world, "Ready"), "True/Scheduled");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
     operator::{
         context::Context,
         fleet::Fleet,
-        world::{Step as _, World as _},
+        world::{Step, World as _},
     },
     temporal::pacer::{Urgency, as_urgent_as},
 };
@@ -61,7 +61,8 @@ pub async fn keep(wanted: Wanted, availability: watch::Sender<Option<Availabilit
     }
 }
 
-async fn round(mut step: Rollout, pulse: &Pulse, context: &Context) -> Outcome {
+/// Drives a step of workers to its end.
+pub(in crate::operator) async fn round<S: Step>(mut step: S, pulse: &Pulse, context: &Context) -> S::Outcome {
     let mut reply = None;
     while let Some(request) = step.next(reply.take()) {
         pulse.beat();
@@ -110,10 +111,12 @@ fn tell(outcome: &Outcome, availability: &watch::Sender<Option<Availability>>, c
 fn due(fleet: &Fleet, now: Timestamp) -> u64 {
     let is_near = |at: &Timestamp| (SignedDuration::ZERO..=START).contains(&at.duration_since(now));
     let of_tenants = fleet.tenants().into_iter().filter_map(|object| {
-        let status = object.0.as_ref().ok()?.status.as_ref()?;
+        let object = object.0.as_ref().ok()?;
+        let status = object.status.as_ref()?;
         status.next_run_time.as_ref().filter(|next| is_near(&next.0))?;
-        // A tick is a run by itself.
-        let connectors = status.connectors.as_ref().map_or(0, |counts| counts.total);
+        // A tick is a run by itself; the work of a dedicated tenant's others is done elsewhere.
+        let connectors = status.connectors.as_ref().filter(|_| !object.spec.workers.is_dedicated());
+        let connectors = connectors.map_or(0, |counts| counts.total);
         Some(1 + u64::try_from(connectors).unwrap_or_default())
     });
     let of_connectors = fleet.connectors().into_iter().filter(|object| {

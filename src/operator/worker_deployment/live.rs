@@ -102,10 +102,18 @@ pub(in crate::operator) async fn versions(
             temporal.set_current_version(&version, &token).await?;
             WorkerAnswer::Done
         }
+        WorkerRequest::UnsetCurrent(deployment, token) => {
+            temporal.unset_current_version(&deployment, &token).await?;
+            WorkerAnswer::Done
+        }
         WorkerRequest::Backlog(version) => WorkerAnswer::Count(temporal.backlog(&version).await?),
         WorkerRequest::CountOpenRuns(versions) => WorkerAnswer::Count(temporal.count_open_runs(&versions).await?),
         WorkerRequest::RemoveVersion(version) => {
             temporal.delete_worker_version(&version).await?;
+            WorkerAnswer::Done
+        }
+        WorkerRequest::RemoveDeployment(name) => {
+            temporal.delete_worker_deployment(&name).await?;
             WorkerAnswer::Done
         }
         WorkerRequest::Retention => WorkerAnswer::Retention(temporal.retention().await?),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::EnvVar,
+        core::v1::{Container, EnvVar},
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
     apimachinery::pkg::{
@@ -31,7 +31,7 @@ pub const BUDGET_ANNOTATION: &str = "sync.gtmclarity.io/disruption-budget";
 /// Name of the pool that serves every tenant.
 pub const SHARED: &str = "shared";
 /// Kubernetes cuts the names of pods made from longer names than 58 (apiserver names/generate.go); a dash and a build are 11.
-const NAME_LENGTH: usize = 47;
+pub(super) const NAME_LENGTH: usize = 47;
 /// As much of a digest as tells builds apart and people can read.
 const DIGEST_BYTES: usize = 5;
 /// Kubernetes' own default.
@@ -42,7 +42,7 @@ const ACTIVITY_SLOTS: u64 = 10;
 /// Workers of one queue, all from one template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pool {
-    /// Unique in the installation; a DNS label.
+    /// Unique in the installation; a label's value.
     pub name: String,
     /// The queue whose activities they do.
     pub queue: String,
@@ -190,7 +190,7 @@ impl Wanted {
 
 /// A pool's name in Temporal: carries the installation (R17), and the cluster where several share one.
 /// No dot or colon: the server joins deployment and build by them.
-fn worker_deployment(pool: &str, installation: &Installation) -> String {
+pub(super) fn worker_deployment(pool: &str, installation: &Installation) -> String {
     let cluster =
         if installation.cluster_id.is_empty() { String::new() } else { format!("-{}", installation.cluster_id) };
     format!("gtm-sync-{pool}{cluster}-{}", installation.id)
@@ -208,11 +208,8 @@ fn build_of(pool: &Pool, name: &str, version: &WorkerVersion) -> Result<Deployme
     selector.extend(labels.clone());
     let of_pods = spec.template.metadata.get_or_insert_default();
     of_pods.labels.get_or_insert_default().extend(labels.clone());
-    let containers = spec.template.spec.as_mut().map(|pod| &mut pod.containers).filter(|all| !all.is_empty());
-    let containers = containers.ok_or(Error::Lacks("a container"))?;
-    // A user's template may put others beside it.
-    let worker = containers.iter().position(|container| container.name == "worker").unwrap_or_default();
-    let environment = containers[worker].env.get_or_insert_default();
+    let pod = spec.template.spec.as_mut().ok_or(Error::Lacks("a pod"))?;
+    let environment = worker_container(&mut pod.containers)?.env.get_or_insert_default();
     for (name, value) in [("GTM_WORKER_DEPLOYMENT", &version.deployment), ("GTM_BUILD_ID", &version.build)] {
         environment.retain(|variable| variable.name != name);
         environment.push(EnvVar { name: name.to_owned(), value: Some(value.clone()), value_from: None });
@@ -223,6 +220,12 @@ fn build_of(pool: &Pool, name: &str, version: &WorkerVersion) -> Result<Deployme
     let applied = digest(&deployment);
     deployment.annotations_mut().insert(APPLIED_ANNOTATION.to_owned(), applied);
     Ok(deployment)
+}
+
+/// The worker's among a pod's containers: a user's template may put others beside it.
+pub(super) fn worker_container(containers: &mut [Container]) -> Result<&mut Container, Error> {
+    let worker = containers.iter().position(|container| container.name == "worker").unwrap_or_default();
+    containers.get_mut(worker).ok_or(Error::Lacks("a container"))
 }
 
 /// The budget of a build's pods, where its template asks for one: one pod at a time leaves for the sake of a node. Each build has

@@ -41,12 +41,16 @@ pub enum WorkerRequest {
     Polling(String, String),
     /// `Temporal::set_current_version` with a conflict token → `Done`.
     SetCurrent(WorkerVersion, Vec<u8>),
+    /// `Temporal::unset_current_version` of a Worker Deployment with a conflict token → `Done`.
+    UnsetCurrent(String, Vec<u8>),
     /// `Temporal::backlog` → `Count`.
     Backlog(WorkerVersion),
     /// `Temporal::count_open_runs` → `Count`.
     CountOpenRuns(Vec<WorkerVersion>),
     /// `Temporal::delete_worker_version` → `Done`.
     RemoveVersion(WorkerVersion),
+    /// `Temporal::delete_worker_deployment` → `Done`.
+    RemoveDeployment(String),
     /// `Temporal::retention` → `Retention`.
     Retention,
 }

@@ -77,6 +77,8 @@ pub struct Rollout {
     seen: Seen,
     target: Option<i32>,
     asked: Option<WorkerRequest>,
+    /// The API server does not take the wanted build: those that are there are kept all the same.
+    refused: Option<Error>,
     failed: Option<Error>,
 }
 
@@ -84,7 +86,7 @@ impl Rollout {
     /// A round.
     #[must_use]
     pub fn new(input: Input) -> Self {
-        Self { input, seen: Seen::default(), target: None, asked: None, failed: None }
+        Self { input, seen: Seen::default(), target: None, asked: None, refused: None, failed: None }
     }
 
     /// The first thing that is not known yet, or not as it should be.
@@ -106,7 +108,7 @@ impl Rollout {
         let wanted = &self.input.wanted;
         let found = self.seen.build(&wanted.version.build);
         let is_as_wanted = found.is_some_and(|found| found.applied.as_deref() == Some(wanted.digest()));
-        if self.seen.is_applied || (is_as_wanted && !self.input.is_full) {
+        if self.seen.is_applied || self.refused.is_some() || (is_as_wanted && !self.input.is_full) {
             return None;
         }
         let mut deployment = wanted.deployment.clone();
@@ -211,6 +213,7 @@ impl Rollout {
             (WorkerRequest::RemoveVersion(version), Err(error)) if error.class() == Class::Conflict => {
                 self.seen.removal_refused(version.build);
             }
+            (WorkerRequest::Apply(_), Err(error)) if error.class() == Class::Invalid => self.refused = Some(error),
             (_, Ok(_)) => self.failed = Some(Error::Unsettled("an answer of another kind in a rollout of workers")),
             (_, Err(error)) => self.failed = Some(error),
         }
@@ -266,10 +269,10 @@ impl Step for Rollout {
         let is_up = self.wanted_build().is_some_and(|build| build.ready > 0 || build.replicas == 0);
         Outcome {
             availability: is_seen.then(|| self.availability()),
-            is_settled: self.failed.is_none() && self.is_current() && is_up,
+            is_settled: self.failed.is_none() && self.refused.is_none() && self.is_current() && is_up,
             memory: self.input.memory,
             notes,
-            failed: self.failed,
+            failed: self.failed.or(self.refused),
         }
     }
 }
@@ -293,7 +296,8 @@ impl Rollout {
     fn availability(&self) -> Availability {
         let current = self.seen.current().and_then(|current| self.seen.build(current));
         let serving = current.or_else(|| self.seen.unversioned(&self.input.wanted));
-        let rests = matches!(self.input.wanted.replicas, Replicas::Between { least: 0, .. });
+        // Without a most there is never one.
+        let rests = matches!(self.input.wanted.replicas, Replicas::Between { least: 0, most: 1.. });
         let deadline = SignedDuration::from_secs(self.input.wanted.progress_deadline_seconds().into());
         let is_starting = |build: &Build| {
             let since = self.input.memory.waiting.as_ref().map_or(self.input.now, |(_, since)| *since);
@@ -302,6 +306,7 @@ impl Rollout {
         let pods = match serving {
             Some(build) if rests && (build.ready > 0 || is_starting(build)) => Pods::OnDemand,
             Some(build) if build.ready > 0 => Pods::Ready,
+            None if self.refused.is_some() => Pods::Refused,
             _ => Pods::Missing,
         };
         Availability { pods, is_stalled: self.input.memory.is_stalled }

@@ -19,6 +19,8 @@ pub struct Availability {
 pub enum Pods {
     /// Not seen yet.
     Pending,
+    /// There are none: the API server does not take their Deployment.
+    Refused,
     /// None is ready.
     Missing,
     /// One at least is ready.
@@ -38,6 +40,10 @@ impl Availability {
         match (self.pods, self.is_stalled) {
             (Pods::Pending, _) => {
                 Wish::unknown(WORKERS_AVAILABLE, reason::DEPLOYMENT_PENDING, "the workers are being deployed")
+            }
+            (Pods::Refused, _) => {
+                let message = "the API server refuses the workers' Deployment: check spec.workers";
+                Wish::no(WORKERS_AVAILABLE, reason::DEPLOYMENT_REFUSED, message)
             }
             (Pods::Missing, _) => {
                 Wish::no(WORKERS_AVAILABLE, reason::NO_PODS_READY, "no worker pod is ready: syncs wait until one is")

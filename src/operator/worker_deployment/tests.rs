@@ -1,6 +1,7 @@
 //! Rollouts of a pool against a fleet in memory: each scar of the peers (docs/workers.md), and every fault at every call.
 
 mod fleet;
+mod leaving;
 
 use jiff::SignedDuration;
 

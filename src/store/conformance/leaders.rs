@@ -7,7 +7,7 @@ use gtm_sync::{
     },
 };
 
-use super::world::{World, connector, connector_id, tenant, tenant_id};
+use super::world::{World, claim, connector, connector_id, tenant, tenant_id};
 
 const KEEP_ALL: Retention = Retention { runs_days: None, dead_letter_payloads_days: None, tombstones_days: None };
 
@@ -52,7 +52,7 @@ pub(crate) async fn a_leader_with_an_older_epoch_writes_nothing(world: &World) {
     assert_eq!(world.count("credential").await, 1, "nothing was purged");
     assert!(new.purge_connector(&tenant_id(), &connector_id()).await.expect("purges").done);
     assert_eq!(new.put_tenant(&other_wait).await, Ok(ClaimOutcome::Held));
-    assert_eq!(new.tenant_claim(&tenant_id()).await, Ok(Some(tenant().owner)));
+    assert_eq!(new.tenant_claim(&tenant_id()).await, Ok(Some(claim())));
     assert_eq!(world.store.age(&KEEP_ALL).await, Ok(Aged::default()), "a handle of no leader is never refused");
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn leaders_of_different_things_leave_each_other_alone(world: &W
     let europe = world.store.take_leadership("eu1/gtm-sync").await.expect("taken");
     let america = world.store.take_leadership("us1/gtm-sync").await.expect("taken");
     assert_eq!(europe.put_tenant(&tenant()).await, Ok(ClaimOutcome::Held));
-    assert_eq!(america.tenant_claim(&tenant_id()).await, Ok(Some(tenant().owner)));
+    assert_eq!(america.tenant_claim(&tenant_id()).await, Ok(Some(claim())));
     let (one, other) = tokio::join!(world.store.take_leadership("eu1/x"), world.store.take_leadership("eu1/x"));
     let (one, other) = (one.expect("taken"), other.expect("taken"));
     let answers = [one.tenant_claim(&tenant_id()).await, other.tenant_claim(&tenant_id()).await];

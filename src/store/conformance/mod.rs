@@ -10,6 +10,7 @@ pub(crate) mod leases;
 pub(crate) mod letters;
 pub(crate) mod life;
 pub(crate) mod losses;
+pub(crate) mod pools;
 pub(crate) mod purges;
 pub(crate) mod registry;
 pub(crate) mod rejections;

@@ -21,7 +21,7 @@ use gtm_sync::{
     store::{
         Applied, BaseCredential, ConnectionFound, ConnectorAnswer, ConnectorProjection, ConnectorRecord,
         ConnectorStatusRow, DeadLetterRow, DesiredState, LeaseGranted, LeaseRequest, LetterSelection, NewStaged, Owner,
-        RunEnd, RunOutcome, Store, TenantProjection, Verb, Wish,
+        Pool, RunEnd, RunOutcome, Store, TenantClaim, TenantProjection, Verb, Wish,
     },
 };
 use jiff::Timestamp;
@@ -80,7 +80,13 @@ pub(crate) fn tenant() -> TenantProjection {
         owner: owner("team-a", "acme"),
         uid: "tenant-uid-1".to_owned(),
         wait_seconds: Some(3_000),
+        dedicated: false,
     }
+}
+
+/// The claim of `tenant`.
+pub(crate) fn claim() -> TenantClaim {
+    TenantClaim { owner: tenant().owner, pool: Pool::Shared }
 }
 
 pub(crate) fn sealed(text: &str) -> Sealed {

@@ -70,8 +70,8 @@ pub(super) async fn put(
     projection: &ConnectorProjection,
 ) -> Result<ConnectorAnswer, Fault> {
     let (tenant, connector) = (&projection.tenant_id, &projection.connector_id);
-    if let Some(claim) = super::tenants::owner(transaction, tenant).await? {
-        projection.check_claim(&claim)?;
+    if let Some(claim) = super::tenants::find(transaction, tenant).await? {
+        projection.check_claim(&claim.owner)?;
     }
     let stored = match claim(transaction, tenant, connector).await? {
         Claimed::NameTaken => return Ok(ConnectorAnswer::name_is_taken()),

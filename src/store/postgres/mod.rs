@@ -17,6 +17,7 @@ mod migrate;
 mod pool;
 mod purge;
 mod query;
+mod routes;
 mod share;
 mod statuses;
 mod sweep;
@@ -32,10 +33,10 @@ use jiff::Timestamp;
 
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
-    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, Erased, Error, LeaseGranted, LeaseHolder,
-    LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay,
-    Retention, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
-    TenantVerb, Turn, TurnRequest, leader::Leader,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, DedicatedPool, Erased, Error, LeaseGranted,
+    LeaseHolder, LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged,
+    RecordKey, Replay, Retention, Route, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState,
+    TenantClaim, TenantListing, TenantProjection, TenantVerb, Turn, TurnRequest, leader::Leader,
 };
 use crate::{
     contract::{
@@ -182,8 +183,12 @@ impl Store for PostgresStore {
         lead!(self, "remove a tenant", |transaction| tenants::remove(&transaction, tenant, owner))
     }
 
-    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
-        lead!(self, "read a tenant's claim", |transaction| tenants::owner(&transaction, tenant))
+    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<TenantClaim>, Error> {
+        lead!(self, "read a tenant's claim", |transaction| tenants::find(&transaction, tenant))
+    }
+
+    async fn dedicated_pools(&self, cluster_id: &str) -> Result<Vec<DedicatedPool>, Error> {
+        read!(self, "list dedicated pools", |client| routes::dedicated(client, cluster_id))
     }
 
     async fn record_tenant_tokens(
@@ -218,6 +223,10 @@ impl Store for PostgresStore {
 
     async fn list_connected(&self, tenant: &TenantId) -> Result<TenantListing, Error> {
         read!(self, "list connected connectors", |client| tenants::list_connected(client, tenant))
+    }
+
+    async fn route(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Route, Error> {
+        read!(self, "find a tenant's workers", |client| routes::find(client, tenant, connector))
     }
 
     async fn connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<ConnectorRecord>, Error> {

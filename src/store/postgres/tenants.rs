@@ -11,23 +11,25 @@ use crate::{
     contract::workflows::ConnectionStatus,
     ids::TenantId,
     store::{
-        ClaimOutcome, DesiredState, Error, Owner, TenantListing, TenantProjection, TenantVerb,
+        ClaimOutcome, DesiredState, Error, MAX_DEDICATED_POOLS, Owner, Pool, TenantClaim, TenantListing,
+        TenantProjection, TenantVerb,
         stored::{from_name, name},
     },
 };
 
-const CLAIM: &str = "INSERT INTO gtm.tenant (tenant_id, cluster_id, namespace, name, uid, wait_seconds, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, now()) ON CONFLICT (tenant_id) DO NOTHING";
+const CLAIM: &str =
+    "INSERT INTO gtm.tenant (tenant_id, cluster_id, namespace, name, uid, wait_seconds, pool, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, now()) ON CONFLICT (tenant_id) DO NOTHING";
 
 const UPDATE: &str = "UPDATE gtm.tenant SET cluster_id = $2, namespace = $3, name = $4, uid = $5, wait_seconds = $6,
-        removed_at = NULL, updated_at = now()
+        pool = $7, removed_at = NULL, updated_at = now()
     WHERE tenant_id = $1";
 
-const FIND: &str = "SELECT cluster_id, namespace, name, uid, wait_seconds, removed_at IS NOT NULL FROM gtm.tenant
+const FIND: &str = "SELECT cluster_id, namespace, name, uid, wait_seconds, pool, removed_at IS NOT NULL FROM gtm.tenant
     WHERE tenant_id = $1";
 
 const FIND_LOCKED: &str =
-    "SELECT cluster_id, namespace, name, uid, wait_seconds, removed_at IS NOT NULL FROM gtm.tenant
+    "SELECT cluster_id, namespace, name, uid, wait_seconds, pool, removed_at IS NOT NULL FROM gtm.tenant
     WHERE tenant_id = $1 FOR NO KEY UPDATE";
 
 #[derive(PartialEq)]
@@ -35,30 +37,53 @@ struct Claim {
     owner: Owner,
     uid: String,
     wait_seconds: Option<i64>,
+    pool: Pool,
     removed: bool,
 }
 
 impl Claim {
     fn read(row: &Row) -> Result<Self, Fault> {
         Ok(Self {
-            owner: Owner { cluster_id: row.try_get(0)?, namespace: row.try_get(1)?, name: row.try_get(2)? },
+            owner: read_owner(row, 0)?,
             uid: row.try_get(3)?,
             wait_seconds: row.try_get(4)?,
-            removed: row.try_get(5)?,
+            pool: from_name("pool", row.try_get(5)?)?,
+            removed: row.try_get(6)?,
         })
     }
+}
+
+fn read_owner(row: &Row, first: usize) -> Result<Owner, Fault> {
+    Ok(Owner { cluster_id: row.try_get(first)?, namespace: row.try_get(first + 1)?, name: row.try_get(first + 2)? })
 }
 
 async fn claim(client: &impl GenericClient, sql: &str, tenant: &TenantId) -> Result<Option<Claim>, Fault> {
     query::row(client, sql, &[&tenant.as_str()]).await?.map(|row| Claim::read(&row)).transpose()
 }
 
-/// `Store::put_tenant`.
+/// Whether all dedicated pools are others'. Those who ask take their turns, so that two cannot have the last one.
+async fn no_pool_left(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<bool, Fault> {
+    const TURN: &str = "SELECT only_row FROM gtm.meta FOR UPDATE";
+    const OTHERS: &str = "SELECT count(*) FROM gtm.tenant
+        WHERE pool = $1 AND removed_at IS NULL AND tenant_id <> $2";
+    query::rows(transaction, TURN, &[]).await?;
+    let row = query::row(transaction, OTHERS, &[&name(&Pool::Dedicated), &tenant.as_str()]).await?;
+    let others: i64 = row.ok_or(Error::Unreadable { what: "count of pools" })?.try_get(0)?;
+    Ok(others >= MAX_DEDICATED_POOLS)
+}
+
+/// `Store::put_tenant`. The row is claimed first, so that two operators take their turns on it.
 pub(super) async fn put(transaction: &Transaction<'_>, tenant: &TenantProjection) -> Result<ClaimOutcome, Fault> {
+    if tenant.dedicated && no_pool_left(transaction, &tenant.tenant_id).await? {
+        let claim = claim(transaction, FIND, &tenant.tenant_id).await?;
+        let held_by = claim.filter(|claim| !tenant.owner.may_take_over(&claim.owner, claim.removed));
+        return Ok(held_by.map_or(ClaimOutcome::NoPoolLeft, |claim| ClaimOutcome::HeldBy(claim.owner)));
+    }
     let (owner, id) = (&tenant.owner, tenant.tenant_id.as_str());
     let wait_seconds = tenant.wait_seconds.map(i64::from);
+    let first = name(&Pool::Shared.then(tenant.dedicated));
     let values: query::Values<'_> =
-        &[&id, &owner.cluster_id, &owner.namespace, &owner.name, &tenant.uid, &wait_seconds];
+        &[&id, &owner.cluster_id, &owner.namespace, &owner.name, &tenant.uid, &wait_seconds, &first];
     if query::execute(transaction, CLAIM, values).await? > 0 {
         return Ok(ClaimOutcome::Held);
     }
@@ -67,8 +92,12 @@ pub(super) async fn put(transaction: &Transaction<'_>, tenant: &TenantProjection
     if !owner.may_take_over(&claim.owner, claim.removed) {
         return Ok(ClaimOutcome::HeldBy(claim.owner));
     }
-    let wanted = Claim { owner: owner.clone(), uid: tenant.uid.clone(), wait_seconds, removed: false };
+    let pool = claim.pool.then(tenant.dedicated);
+    let wanted = Claim { owner: owner.clone(), uid: tenant.uid.clone(), wait_seconds, pool, removed: false };
     if claim != wanted {
+        let pool = name(&pool);
+        let values: query::Values<'_> =
+            &[&id, &owner.cluster_id, &owner.namespace, &owner.name, &tenant.uid, &wait_seconds, &pool];
         query::execute(transaction, UPDATE, values).await?;
     }
     Ok(ClaimOutcome::Held)
@@ -83,8 +112,8 @@ pub(super) async fn remove(client: &impl GenericClient, tenant: &TenantId, owner
 }
 
 /// `Store::tenant_claim`.
-pub(super) async fn owner(client: &impl GenericClient, tenant: &TenantId) -> Result<Option<Owner>, Fault> {
-    Ok(claim(client, FIND, tenant).await?.map(|claim| claim.owner))
+pub(super) async fn find(client: &impl GenericClient, tenant: &TenantId) -> Result<Option<TenantClaim>, Fault> {
+    Ok(claim(client, FIND, tenant).await?.map(|claim| TenantClaim { owner: claim.owner, pool: claim.pool }))
 }
 
 /// `Store::record_tenant_tokens`.

@@ -41,8 +41,8 @@ fn read_projection(row: &Row<'_>) -> rusqlite::Result<StoredProjection> {
 /// `Store::put_connector`.
 pub(super) fn put(transaction: &Transaction<'_>, projection: &ConnectorProjection) -> Result<ConnectorAnswer, Fault> {
     let (tenant, connector) = (&projection.tenant_id, &projection.connector_id);
-    if let Some(claim) = super::tenants::owner(transaction, tenant)? {
-        projection.check_claim(&claim)?;
+    if let Some(claim) = super::tenants::find(transaction, tenant)? {
+        projection.check_claim(&claim.owner)?;
     }
     let key = params![tenant.as_str(), connector.as_str()];
     let stored = transaction.prepare_cached(FIND)?.query_row(key, read_projection).optional()?;

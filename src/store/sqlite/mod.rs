@@ -14,6 +14,7 @@ mod letters;
 mod life;
 mod migrate;
 mod purge;
+mod routes;
 mod share;
 mod statuses;
 mod sweep;
@@ -30,10 +31,10 @@ use rusqlite::{Transaction, TransactionBehavior};
 
 use super::{
     Aged, Applied, BudgetGrant, BudgetKey, BudgetLimit, ClaimOutcome, ConnectionFound, ConnectorAnswer,
-    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, Erased, Error, LeaseGranted, LeaseHolder,
-    LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged, RecordKey, Replay,
-    Retention, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState, TenantListing, TenantProjection,
-    TenantVerb, Turn, TurnRequest, leader::Leader,
+    ConnectorProjection, ConnectorRecord, DeadLetterRow, DeadRun, DedicatedPool, Erased, Error, LeaseGranted,
+    LeaseHolder, LeaseRequest, LetterSelection, Losses, NewStaged, Owner, Person, ProjectedConnector, Purged,
+    RecordKey, Replay, Retention, Route, RunEnd, RunRow, RunSummary, StatusPage, Store, SweepScope, SyncState,
+    TenantClaim, TenantListing, TenantProjection, TenantVerb, Turn, TurnRequest, leader::Leader,
 };
 use crate::{
     contract::{
@@ -142,9 +143,14 @@ impl Store for SqliteStore {
         self.lead(&self.writer, "remove a tenant", move |tx| tenants::remove(tx, &tenant, &owner)).await
     }
 
-    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<Owner>, Error> {
+    async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<TenantClaim>, Error> {
         let tenant = tenant.clone();
-        self.lead(&self.reader, "read a tenant's claim", move |tx| tenants::owner(tx, &tenant)).await
+        self.lead(&self.reader, "read a tenant's claim", move |tx| tenants::find(tx, &tenant)).await
+    }
+
+    async fn dedicated_pools(&self, cluster_id: &str) -> Result<Vec<DedicatedPool>, Error> {
+        let cluster_id = cluster_id.to_owned();
+        self.reader.transact("list dedicated pools", move |tx| routes::dedicated(tx, &cluster_id)).await
     }
 
     async fn record_tenant_tokens(
@@ -180,6 +186,11 @@ impl Store for SqliteStore {
     async fn list_connected(&self, tenant: &TenantId) -> Result<TenantListing, Error> {
         let tenant = tenant.clone();
         self.reader.transact("list connected connectors", move |tx| tenants::list_connected(tx, &tenant)).await
+    }
+
+    async fn route(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Route, Error> {
+        let (tenant, connector) = (tenant.clone(), connector.clone());
+        self.reader.transact("find a tenant's workers", move |tx| routes::find(tx, &tenant, &connector)).await
     }
 
     async fn connector(&self, tenant: &TenantId, connector: &ConnectorId) -> Result<Option<ConnectorRecord>, Error> {

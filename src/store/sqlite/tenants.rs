@@ -12,20 +12,25 @@ use super::{
 use crate::{
     contract::workflows::ConnectionStatus,
     ids::TenantId,
-    store::{ClaimOutcome, DesiredState, Owner, TenantListing, TenantProjection, TenantVerb},
+    store::{
+        ClaimOutcome, DesiredState, MAX_DEDICATED_POOLS, Owner, Pool, TenantClaim, TenantListing, TenantProjection,
+        TenantVerb,
+    },
 };
 
-const FIND: &str = "SELECT cluster_id, namespace, name, uid, wait_seconds, removed_at FROM tenant WHERE tenant_id = ?1";
+const FIND: &str =
+    "SELECT cluster_id, namespace, name, uid, wait_seconds, pool, removed_at FROM tenant WHERE tenant_id = ?1";
 
-const PUT: &str = "INSERT INTO tenant (tenant_id, cluster_id, namespace, name, uid, wait_seconds, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+const PUT: &str = "INSERT INTO tenant (tenant_id, cluster_id, namespace, name, uid, wait_seconds, pool, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
     ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name, uid = excluded.uid,
-        wait_seconds = excluded.wait_seconds, removed_at = NULL, updated_at = excluded.updated_at";
+        wait_seconds = excluded.wait_seconds, pool = excluded.pool, removed_at = NULL, updated_at = excluded.updated_at";
 
 struct Claim {
     owner: Owner,
     uid: String,
     wait_seconds: Option<u32>,
+    pool: Pool,
     removed: bool,
 }
 
@@ -35,25 +40,40 @@ fn read_owner(row: &Row<'_>, first: usize) -> rusqlite::Result<Owner> {
 
 fn claim(transaction: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<Option<Claim>> {
     let read = |row: &Row<'_>| {
-        let removed = row.get::<_, Option<At>>(5)?.is_some();
-        Ok(Claim { owner: read_owner(row, 0)?, uid: row.get(3)?, wait_seconds: row.get(4)?, removed })
+        let pool = row.get::<_, Name<_>>(5)?.0;
+        let removed = row.get::<_, Option<At>>(6)?.is_some();
+        Ok(Claim { owner: read_owner(row, 0)?, uid: row.get(3)?, wait_seconds: row.get(4)?, pool, removed })
     };
     transaction.prepare_cached(FIND)?.query_row([tenant.as_str()], read).optional()
 }
 
+/// Whether all dedicated pools are others'.
+fn no_pool_left(transaction: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<bool> {
+    let others: i64 = transaction
+        .prepare_cached("SELECT count(*) FROM tenant WHERE pool = ?1 AND removed_at IS NULL AND tenant_id <> ?2")?
+        .query_row(params![Name(Pool::Dedicated), tenant.as_str()], |row| row.get(0))?;
+    Ok(others >= MAX_DEDICATED_POOLS)
+}
+
 /// `Store::put_tenant`.
 pub(super) fn put(transaction: &Transaction<'_>, tenant: &TenantProjection) -> Result<ClaimOutcome, Fault> {
-    if let Some(claim) = claim(transaction, &tenant.tenant_id)? {
-        if !tenant.owner.may_take_over(&claim.owner, claim.removed) {
-            return Ok(ClaimOutcome::HeldBy(claim.owner));
-        }
-        let equal = claim.owner == tenant.owner
+    let claim = claim(transaction, &tenant.tenant_id)?;
+    if let Some(claim) = claim.as_ref().filter(|claim| !tenant.owner.may_take_over(&claim.owner, claim.removed)) {
+        return Ok(ClaimOutcome::HeldBy(claim.owner.clone()));
+    }
+    if tenant.dedicated && no_pool_left(transaction, &tenant.tenant_id)? {
+        return Ok(ClaimOutcome::NoPoolLeft);
+    }
+    let pool = claim.as_ref().map_or(Pool::Shared, |claim| claim.pool).then(tenant.dedicated);
+    let equal = claim.is_some_and(|claim| {
+        claim.owner == tenant.owner
             && claim.uid == tenant.uid
             && claim.wait_seconds == tenant.wait_seconds
-            && !claim.removed;
-        if equal {
-            return Ok(ClaimOutcome::Held);
-        }
+            && claim.pool == pool
+            && !claim.removed
+    });
+    if equal {
+        return Ok(ClaimOutcome::Held);
     }
     let owner = &tenant.owner;
     transaction.prepare_cached(PUT)?.execute(params![
@@ -63,6 +83,7 @@ pub(super) fn put(transaction: &Transaction<'_>, tenant: &TenantProjection) -> R
         owner.name,
         tenant.uid,
         tenant.wait_seconds,
+        Name(pool),
         At::now()
     ])?;
     Ok(ClaimOutcome::Held)
@@ -80,8 +101,8 @@ pub(super) fn remove(transaction: &Transaction<'_>, tenant: &TenantId, owner: &O
 }
 
 /// `Store::tenant_claim`.
-pub(super) fn owner(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<Option<Owner>, Fault> {
-    Ok(claim(transaction, tenant)?.map(|claim| claim.owner))
+pub(super) fn find(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<Option<TenantClaim>, Fault> {
+    Ok(claim(transaction, tenant)?.map(|claim| TenantClaim { owner: claim.owner, pool: claim.pool }))
 }
 
 /// `Store::record_tenant_tokens`.

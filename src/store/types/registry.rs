@@ -27,6 +27,61 @@ pub struct Owner {
     pub name: String,
 }
 
+/// Dedicated pools a Temporal namespace, and with it a store, may have: the server takes 100 Worker Deployments
+/// (`matching.maxDeployments`), and the shared pool and pools that are being drained need some (R22).
+pub const MAX_DEDICATED_POOLS: i64 = 90;
+
+/// Which workers run a tenant's activities (R22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pool {
+    /// The shared ones.
+    Shared,
+    /// Its own.
+    Dedicated,
+    /// The shared ones again; tokens refreshed before may still be sealed to its own.
+    Left,
+}
+
+/// What `resolve` starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Where the tenant's activities go.
+    pub pool: Pool,
+    /// Revision of the base credential, 0 if there is none.
+    pub credential_revision: i64,
+    /// The key that the base credential is sealed with.
+    pub credential_key: Option<String>,
+    /// The key that its refreshed tokens are sealed with, if there are any.
+    pub overlay_key: Option<String>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self { pool: Pool::Shared, credential_revision: 0, credential_key: None, overlay_key: None }
+    }
+}
+
+impl Route {
+    /// The keys that refreshed tokens are and should be sealed with, where they differ: the base was sealed anew.
+    #[must_use]
+    pub fn reseal(&self) -> Option<(&str, &str)> {
+        let keys = self.overlay_key.as_deref().zip(self.credential_key.as_deref());
+        keys.filter(|(overlay, credential)| overlay != credential)
+    }
+}
+
+/// A tenant that has, or had, workers of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DedicatedPool {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// Its TenantSchedule.
+    pub owner: Owner,
+    /// Its workers have work: the tenant is dedicated, or left and some refreshed token is still sealed to them.
+    pub needed: bool,
+}
+
 /// A TenantSchedule as the workers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantProjection {
@@ -38,6 +93,17 @@ pub struct TenantProjection {
     pub uid: String,
     /// How long a tick waits for its children: smallest gap between ticks − jitter − a tenth (R50); `None` = until all end.
     pub wait_seconds: Option<u32>,
+    /// Its activities run on workers of its own.
+    pub dedicated: bool,
+}
+
+/// A tenant's claim as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantClaim {
+    /// Who holds it.
+    pub owner: Owner,
+    /// Where its activities go, and so to whom its credentials are sealed.
+    pub pool: Pool,
 }
 
 /// Whether a tenant's claim was granted.
@@ -47,6 +113,8 @@ pub enum ClaimOutcome {
     Held,
     /// Somebody else's; nothing is written.
     HeldBy(Owner),
+    /// It wants workers of its own, and there are `MAX_DEDICATED_POOLS` already; nothing is written.
+    NoPoolLeft,
 }
 
 /// A tenant's listing for a tick.
@@ -100,7 +168,7 @@ pub struct ConnectorProjection {
 pub struct BaseCredential {
     /// Sealed to the workers' recipient.
     pub sealed: Sealed,
-    /// Keyed digest of the plaintext: age's output differs each time, this does not (R7).
+    /// Keyed digest of the content: age's output differs each time, this does not (R7). The key is no part of it.
     pub digest: String,
 }
 

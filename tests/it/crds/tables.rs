@@ -10,6 +10,7 @@ pub(super) fn refused_schedules() -> Vec<(Value, &'static str)> {
         |begin: &str, length: &str| json!({ "maintenanceWindows": [{ "schedule": begin, "duration": length }] });
     let backfill =
         |from: &str, to: &str| json!({ "requests": { "backfill": { "token": "a", "from": from, "to": to } } });
+    let dedicated = |field: &str, value: Value| json!({ "workers": { "mode": "Dedicated", field: value } });
     const WINDOW: &str = "a window begins at one minute and one hour";
     const FIVE: &str = "a schedule has five fields";
     const ZONE: &str = "timeZone must be a name of the IANA time zone database";
@@ -84,6 +85,27 @@ pub(super) fn refused_schedules() -> Vec<(Value, &'static str)> {
         (json!({ "requests": { "trigger": {} } }), "spec.requests.trigger.token: Required value"),
         (json!({ "requests": { "trigger": { "token": "-" } } }), "a token is made of letters"),
         (json!({ "requests": { "fullSync": { "token": "a" } } }), "field not declared in schema"),
+        (json!({ "workers": { "mode": "Own" } }), "supported values: \"Shared\", \"Dedicated\""),
+        (json!({ "workers": { "replicas": 2 } }), "set mode: Dedicated, or leave them out"),
+        (
+            json!({ "workers": { "mode": "Shared", "nodeSelector": { "a": "b" } } }),
+            "set mode: Dedicated, or leave them out",
+        ),
+        (dedicated("replicas", json!(21)), "should be less than or equal to 20"),
+        (dedicated("nodeSelector", json!({ "a b": "c" })), "a key of nodeSelector is that of a label"),
+        (dedicated("nodeSelector", json!({ "a": "b c" })), "not the value of a label or taint"),
+        (
+            dedicated("resources", json!({ "limits": { "memory": "much" } })),
+            "an amount is a number with an optional unit",
+        ),
+        (
+            dedicated("resources", json!({ "requests": { "cpu": "2" }, "limits": { "cpu": "1500m" } })),
+            "resources.requests.cpu must not be above resources.limits.cpu",
+        ),
+        (dedicated("resources", json!({ "limits": { "gpu": "1" } })), "field not declared in schema"),
+        (dedicated("tolerations", json!([{ "key": "a", "operator": "Exists", "value": "b" }])), "takes no value"),
+        (dedicated("tolerations", json!([{ "key": "a", "effect": "Evict" }])), "supported values: \"NoSchedule\""),
+        (dedicated("podTemplate", json!({})), "field not declared in schema"),
         (json!({ "shedules": ["@daily"] }), ".spec.shedules: field not declared in schema"),
     ]
 }

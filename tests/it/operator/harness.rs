@@ -108,6 +108,7 @@ impl Installation {
             worker_template: None,
             worker_max_replicas: None,
             recipient: None,
+            pool_grace_seconds: 3_600,
             no_leader_election: true,
             lease_seconds: 15,
             temporal_requests_per_second: 200,

@@ -2,9 +2,12 @@
 //! of the namespace wants, and their number in its status. An image named `broken` never starts; one named `unready` works,
 //! but is never called ready.
 
-use std::{collections::HashMap, process::Stdio, time::Duration};
+use std::{collections::HashMap, path::PathBuf, process::Stdio, time::Duration};
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{PodSpec, Secret},
+};
 use kube::{
     Api, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -34,6 +37,7 @@ struct Pod {
 
 struct Node {
     deployments: Api<Deployment>,
+    secrets: Api<Secret>,
     variables: Vec<(&'static str, String)>,
     directory: tempfile::TempDir,
     pods: HashMap<String, Vec<Pod>>,
@@ -41,28 +45,20 @@ struct Node {
 }
 
 impl Kubelet {
-    /// For the Deployments of an installation's namespace; the identity is the operator's Secret.
+    /// For the Deployments of an installation's namespace; pods mount the identity that their template names, else the shared one.
     pub(super) fn start(installation: &Installation) -> Self {
         let secrets: Api<Secret> = Api::namespaced(installation.client.clone(), &installation.namespace);
         let settings = &installation.settings;
         let directory = tempfile::tempdir().expect("temporary directory");
-        let identity = directory.path().join("identity");
         let variables = vec![
             ("GTM_DATABASE_URL", settings.store.database_url.clone().expect("a URL")),
             ("TEMPORAL_ADDRESS", settings.temporal.temporal_address.clone()),
             ("TEMPORAL_NAMESPACE", settings.temporal.temporal_namespace.clone()),
-            ("GTM_IDENTITY_FILE", identity.display().to_string()),
             ("GTM_ALLOWED_PRIVATE_HOSTS", "127.0.0.1".to_owned()),
         ];
         let deployments = Api::namespaced(installation.client.clone(), &installation.namespace);
-        let mut node = Node { deployments, variables, directory, pods: HashMap::new(), leaving: Vec::new() };
+        let mut node = Node { deployments, secrets, variables, directory, pods: HashMap::new(), leaving: Vec::new() };
         Self(tokio::spawn(async move {
-            let secret = eventually("the operator's identity", SOON, || async {
-                secrets.get_opt("gtm-sync-identity").await.ok().flatten()
-            })
-            .await;
-            let key = secret.data.expect("data")["identity"].0.clone();
-            std::fs::write(identity, key).expect("identity file");
             loop {
                 node.round().await;
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -92,11 +88,27 @@ impl Node {
         self.leaving.retain_mut(|process| process.try_wait().expect("waits").is_none());
     }
 
+    /// The identity file that a pod mounts.
+    async fn identity(&self, pod: &PodSpec) -> PathBuf {
+        let volume = pod.volumes.iter().flatten().find(|volume| volume.name == "identity");
+        let name = volume.and_then(|volume| volume.secret.as_ref()?.secret_name.clone());
+        let name = name.unwrap_or_else(|| "gtm-sync-identity".to_owned());
+        let file = self.directory.path().join(&name);
+        if !file.exists() {
+            let secret =
+                eventually("an identity's Secret", SOON, || async { self.secrets.get_opt(&name).await.ok().flatten() })
+                    .await;
+            std::fs::write(&file, &secret.data.expect("data")["identity"].0).expect("identity file");
+        }
+        file
+    }
+
     /// Starts and ends pods; how many are ready.
     async fn follow(&mut self, deployment: &Deployment) -> i32 {
         let spec = deployment.spec.as_ref().expect("a spec");
         let wanted = usize::try_from(spec.replicas.unwrap_or(1)).expect("not negative");
-        let container = &spec.template.spec.as_ref().expect("a pod").containers[0];
+        let pod = spec.template.spec.as_ref().expect("a pod");
+        let (identity, container) = (self.identity(pod).await, &pod.containers[0]);
         let image = container.image.clone().unwrap_or_default();
         let has_variables = container.env.iter().flatten().any(|variable| variable.name == "GTM_BUILD_ID");
         let pods = self.pods.entry(deployment.name_any()).or_default();
@@ -112,6 +124,7 @@ impl Node {
                 .arg("worker")
                 .envs(variables)
                 .envs(self.variables.iter().map(|(name, value)| (name, value)))
+                .env("GTM_IDENTITY_FILE", &identity)
                 .env("GTM_HEALTH_ADDRESS", format!("127.0.0.1:{port}"))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())

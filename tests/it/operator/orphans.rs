@@ -67,7 +67,7 @@ async fn a_schedule_that_lost_its_object_is_told_and_deleted_after_its_grace_and
         assert!(installation.describe(stays).await.is_some(), "{stays}");
     }
     let claim = installation.store.tenant_claim(&"forced".parse().expect("id")).await.expect("read");
-    assert_eq!(claim.map(|owner| owner.name).as_deref(), Some("forced"), "the claim stays with its namespace");
+    assert_eq!(claim.map(|claim| claim.owner.name).as_deref(), Some("forced"), "the claim stays with its namespace");
     installation.apply_tenant("another-name", json!({"tenantId": "forced"})).await;
     installation.tenant_ready("another-name", "True", "Scheduled").await;
 
@@ -117,7 +117,7 @@ async fn a_connectors_schedule_whose_row_is_gone_already_is_deleted_and_a_taken_
     // Made by one name, taken over by another.
     lose(&installation, "acme").await;
     let claim = installation.store.tenant_claim(&ids.0).await.expect("read").expect("held");
-    installation.store.remove_tenant(&ids.0, &claim).await.expect("released");
+    installation.store.remove_tenant(&ids.0, &claim.owner).await.expect("released");
     installation.apply_tenant("renamed", json!({"tenantId": "acme", "conflictPolicy": "Adopt"})).await;
     let operator = sweeping(&installation).await;
     installation.tenant_ready("renamed", "True", "Scheduled").await;

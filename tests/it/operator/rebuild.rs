@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gtm_sync::{crd::LastSyncOutcome, credentials::Opener, model::cursor::Cursor, store::Owner};
+use gtm_sync::{crd::LastSyncOutcome, credentials::Opener, model::cursor::Cursor, store::TenantClaim};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{
     Api, ResourceExt as _,
@@ -41,7 +41,7 @@ struct Kept {
     connectors: BTreeMap<String, (Option<String>, Cursor, i64, Option<String>)>,
     /// The stored credential's revision.
     credential: i64,
-    claims: BTreeMap<&'static str, Option<Owner>>,
+    claims: BTreeMap<&'static str, Option<TenantClaim>>,
 }
 
 impl Kept {

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use gtm_sync::crd::GROUP;
-use kube::api::Patch;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, api::Patch};
 use serde_json::json;
 
 use super::{
@@ -40,6 +41,12 @@ async fn life(installation: &Installation, own: &str, watched: &[&str], cluster:
     installation.connector_ready("hubspot", "True", "Configured").await;
     installation.apply_connector("hubspot", json!({"requests": {"sync": {"token": "now"}}})).await;
     installation.event("hubspot", "RunTriggered").await;
+    installation.apply_tenant("acme", json!({"tenantId": "acme", "workers": {"mode": "Dedicated"}})).await;
+    let recipients: Api<ConfigMap> = Api::namespaced(installation.client.clone(), own);
+    eventually("an identity of its own", SOON, || async {
+        recipients.get("gtm-sync-recipient").await.ok()?.data?.contains_key("recipient.acme").then_some(())
+    })
+    .await;
     // Deletion takes the finalizer off.
     installation.delete_connector("hubspot").await;
     installation.delete_tenant("acme").await;

@@ -25,7 +25,8 @@ use crate::support::{self, eventually, proxy::Proxy, servers::TemporalServer, st
 /// Several rounds of the operator, and of the server, on a busy machine.
 const SOON: Duration = Duration::from_secs(180);
 
-const QUICK: &[&str] = &[
+/// Drainage is looked at, and pollers are forgotten, within seconds.
+pub(super) const QUICK: &[&str] = &[
     "matching.wv.VersionDrainageStatusVisibilityGracePeriod=\"2s\"",
     "matching.wv.VersionDrainageStatusRefreshInterval=\"2s\"",
     "matching.PollerHistoryTTL=\"4s\"",

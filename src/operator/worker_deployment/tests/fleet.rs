@@ -16,9 +16,10 @@ use super::super::{
     rollout::{Input, Memory, Outcome, Rollout},
 };
 use crate::{
+    error_class::Class,
     operator::{
         error::Error,
-        world::{Answer, Reply, Request, World, drive},
+        world::{Answer, Reply, Request, Step, World, drive},
         world_fake::Fault,
     },
     temporal::{
@@ -48,6 +49,8 @@ pub(super) struct State {
     pub(super) backlog: u64,
     /// Builds whose pods never get ready.
     pub(super) broken: BTreeSet<String>,
+    /// Builds whose Deployments the API server does not take.
+    pub(super) refused: BTreeSet<String>,
     /// Builds whose pods get ready and never poll: an image from before there were versions.
     pub(super) silent: BTreeSet<String>,
     pub(super) calls: Vec<WorkerRequest>,
@@ -101,9 +104,13 @@ impl Fleet {
     pub(super) fn round_with(&self, wanted: &Wanted, due: u64, is_full: bool) -> Outcome {
         let memory = self.memory.lock().expect("no panic").clone();
         let input = Input { wanted: Arc::new(wanted.clone()), now: self.now(), due, is_full, memory };
-        let outcome = futures::executor::block_on(drive(self, Rollout::new(input)));
+        let outcome = self.drive(Rollout::new(input));
         *self.memory.lock().expect("no panic") = outcome.memory.clone();
         outcome
+    }
+
+    pub(super) fn drive<S: Step>(&self, step: S) -> S::Outcome {
+        futures::executor::block_on(drive(self, step))
     }
 
     /// Rounds, ten seconds apart, until nothing but looks is left to do; the last outcome, and what was told.
@@ -204,6 +211,10 @@ impl State {
             WorkerRequest::List(..) => WorkerAnswer::Deployments(self.deployments.clone()),
             WorkerRequest::Apply(deployment) => {
                 let mut build = Build::of(&deployment);
+                if build.build.as_ref().is_some_and(|id| self.refused.contains(id)) {
+                    let (code, class) = ("422".to_owned(), Class::Invalid);
+                    return Err(Error::Kubernetes { attempted: "apply", code, class });
+                }
                 match self.deployments.iter_mut().find(|found| found.key.name == build.key.name) {
                     Some(found) => {
                         let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
@@ -236,6 +247,8 @@ impl State {
             WorkerRequest::Describe(_) => WorkerAnswer::Versions(self.temporal.clone()),
             WorkerRequest::Polling(..) => WorkerAnswer::Polling(self.polled.keys().cloned().collect()),
             WorkerRequest::SetCurrent(version, token) => self.set_current(&version, &token)?,
+            WorkerRequest::UnsetCurrent(_, token) => self.unset_current(&token)?,
+            WorkerRequest::RemoveDeployment(_) => self.remove_deployment()?,
             WorkerRequest::Backlog(_) => WorkerAnswer::Count(self.backlog),
             WorkerRequest::CountOpenRuns(versions) => {
                 WorkerAnswer::Count(versions.iter().filter_map(|version| self.runs.get(&version.build)).sum())
@@ -271,6 +284,26 @@ impl State {
             }
         }
         seen.current = Some(version.build.clone());
+        Ok(WorkerAnswer::Done)
+    }
+
+    fn unset_current(&mut self, token: &[u8]) -> Result<WorkerAnswer, Error> {
+        let conflict = || Error::Temporal(temporal::Error::Conflict { attempted: "unset", code: "token".to_owned() });
+        let seen = self.temporal.as_mut().filter(|seen| seen.conflict_token == token).ok_or_else(conflict)?;
+        self.changes += 1;
+        seen.conflict_token = vec![self.changes];
+        let current = seen.versions.iter_mut().filter(|known| known.state == VersionState::Current);
+        current.for_each(|known| known.state = VersionState::Draining);
+        seen.current = None;
+        Ok(WorkerAnswer::Done)
+    }
+
+    fn remove_deployment(&mut self) -> Result<WorkerAnswer, Error> {
+        let refused = || Error::Temporal(temporal::Error::Conflict { attempted: "remove", code: "builds".to_owned() });
+        if self.temporal.as_ref().is_some_and(|seen| !seen.versions.is_empty()) {
+            return Err(refused());
+        }
+        self.temporal = None;
         Ok(WorkerAnswer::Done)
     }
 

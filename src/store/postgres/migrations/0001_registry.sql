@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS gtm.tenant (
     name text NOT NULL,
     uid text NOT NULL,
     wait_seconds bigint,
+    pool text NOT NULL DEFAULT 'shared',
     removed_at timestamptz,
     updated_at timestamptz NOT NULL
 );

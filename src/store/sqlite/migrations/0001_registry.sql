@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS tenant (
     name TEXT NOT NULL,
     uid TEXT NOT NULL,
     wait_seconds INTEGER,
+    pool TEXT NOT NULL DEFAULT 'shared',
     removed_at TEXT,
     updated_at TEXT NOT NULL
 ) STRICT;
