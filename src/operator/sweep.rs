@@ -99,12 +99,20 @@ pub async fn keep(context: Arc<Context>) {
     }
 }
 
-enum Refused {
+/// Why a pass was not finished.
+#[derive(Debug)]
+pub enum Refused {
+    /// A person should look.
     Suspicious(Suspicious),
+    /// A dependency is away.
     Failed(Error),
 }
 
-async fn pass(pulse: &Pulse, context: &Context) -> Result<(), Refused> {
+/// One pass over the registry.
+///
+/// # Errors
+/// `Refused`; what was begun is gone on with by the next pass.
+pub async fn pass(pulse: &Pulse, context: &Context) -> Result<(), Refused> {
     let cluster_id = &context.installation.cluster_id;
     let rows = store_deadline(STORE_DEADLINE, context.store.projected_connectors(cluster_id)).await;
     let rows = rows.map_err(|error| Refused::Failed(Error::Store(error)))?;
@@ -132,20 +140,30 @@ async fn pass(pulse: &Pulse, context: &Context) -> Result<(), Refused> {
 
 /// Follows one deletion that the watch saw, until it is done or such an object exists again: a name may come back for another tenant.
 pub async fn follow(gone: Gone, context: Arc<Context>) {
-    let key = gone.key.clone();
-    context.memory.forget(&key);
+    context.memory.forget(&gone.key);
     let mut pause = FIRST_PAUSE;
-    while !context.fleet.has_connector(&key.namespace, &key.name, &gone.tenant_id) {
-        let Outcome { failed, .. } =
-            drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;
-        let Some(error) = failed else {
-            tracing::info!(object = %key, "deleted; its registry row is marked removed");
-            return;
-        };
-        tracing::debug!(object = %key, %error, "deletion not followed yet");
+    while let Err(error) = attempt(&gone, &context).await {
+        tracing::debug!(object = %gone.key, %error, "deletion not followed yet");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// One attempt to follow a deletion; nothing is left to do where such an object exists again.
+///
+/// # Errors
+/// When a dependency is away: try again.
+pub async fn attempt(gone: &Gone, context: &Context) -> Result<(), Error> {
+    let key = &gone.key;
+    if context.fleet.has_connector(&key.namespace, &key.name, &gone.tenant_id) {
+        return Ok(());
+    }
+    let Outcome { failed, .. } = drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    tracing::info!(object = %key, "deleted; its registry row is marked removed");
+    Ok(())
 }
 
 #[cfg(test)]

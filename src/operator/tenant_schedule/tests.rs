@@ -16,7 +16,6 @@ use crate::{
         world::Kind,
         world_fake::{FakeWorld, every_fault, key, run},
     },
-    store::Owner,
     temporal::schedules::SeenSchedule,
 };
 
@@ -27,16 +26,18 @@ fn now() -> Timestamp {
 }
 
 fn input(world: &FakeWorld, spec: serde_json::Value) -> Input {
-    let state = world.state();
+    let key = key(Kind::TenantSchedule, "acme");
+    let mut state = world.state();
+    state.exists(&key);
     let status = state.statuses.last().map(|part| serde_json::from_value(part.clone()).expect("a status"));
     Input {
-        key: key(Kind::TenantSchedule, "acme"),
+        has_finalizer: state.has_finalizer(&key),
+        key,
         generation: 1,
         spec: serde_json::from_value(spec).expect("a spec"),
         status: status.unwrap_or_default(),
         requested_at: None,
         force_delete: false,
-        has_finalizer: state.finalizer,
         cron_suspected: false,
         deleting: false,
         now: now(),
@@ -186,8 +187,7 @@ fn windows_that_leave_no_tick_are_refused_before_temporal_sees_them() {
 #[test]
 fn a_tenant_held_by_another_namespace_is_stalled_without_naming_it() {
     let world = FakeWorld::default();
-    let owner = Owner { cluster_id: String::new(), namespace: "secret-customer".to_owned(), name: "x".to_owned() };
-    world.state().claims.insert("acme".to_owned(), owner);
+    world.claim("acme", "secret-customer", "x");
     let outcome = reconcile(&world, spec());
     assert_eq!(outcome.notes.len(), 1);
     let status = shown(&world);
@@ -222,7 +222,7 @@ fn deletion_removes_the_schedule_then_the_finalizer_whatever_fails_on_the_way() 
         world.fail(None);
         run(&world, Remove::new(input(&world, spec())));
         assert!(world.state().schedules.is_empty(), "{fault:?}");
-        assert!(!world.state().finalizer, "{fault:?}");
+        assert!(!world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")), "{fault:?}");
     }
 }
 
@@ -236,7 +236,7 @@ fn a_blocked_deletion_says_so_once_and_force_delete_ends_it() {
         assert!(matches!(outcome.again, Again::BackOff(_)));
         assert_eq!(outcome.notes.len(), usize::from(round == 0), "one Event");
         assert!(shown(&world).conditions.iter().any(|condition| condition.reason == "CleanupBlocked"));
-        assert!(world.state().finalizer);
+        assert!(world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")));
     }
     world.fail(None);
     let forced = Input { force_delete: true, ..input(&world, spec()) };
@@ -259,12 +259,12 @@ fn a_schedule_left_on_purpose_carries_a_mark_before_its_object_goes_and_loses_it
         reconcile(&world, orphan());
         world.fail(Some(fault));
         run(&world, Remove::new(input(&world, orphan())));
-        let released = !world.state().finalizer;
+        let released = !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme"));
         assert!(!released || world.state().schedules.values().all(|seen| seen.left), "the mark goes first ({fault:?})");
         world.fail(None);
         run(&world, Remove::new(input(&world, orphan())));
         assert!(world.state().schedules.values().all(|seen| seen.left), "{fault:?}");
-        assert!(!world.state().finalizer, "{fault:?}");
+        assert!(!world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")), "{fault:?}");
         reconcile(&world, orphan());
         assert!(world.state().schedules.values().all(|seen| !seen.left), "{fault:?}");
     }
@@ -277,7 +277,7 @@ fn a_schedule_of_somebody_else_is_not_marked_as_left() {
     by_hand(&world, |seen| seen.owner = None);
     let orphan = json!({"tenantId": "acme", "deletionPolicy": "Orphan"});
     run(&world, Remove::new(input(&world, orphan)));
-    assert!(world.state().schedules.values().all(|seen| !seen.left) && !world.state().finalizer);
+    assert!(world.state().schedules.values().all(|seen| !seen.left) && !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")));
 }
 
 #[test]
