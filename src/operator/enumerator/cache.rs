@@ -18,7 +18,12 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
-use crate::operator::{controller::fingerprint, fleet::Watched, world::Kind, world_fake::Object};
+use crate::operator::{
+    controller::fingerprint,
+    fleet::{Trigger, Watched},
+    world::Kind,
+    world_fake::Object,
+};
 
 /// By what an object is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +52,7 @@ where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + 'static,
 {
     /// An empty one, as others read it, and where they ask for a reconcile.
-    pub(super) fn new() -> (Self, reflector::Store<Watched<K>>, mpsc::UnboundedSender<ObjectRef<Watched<K>>>) {
+    pub(super) fn new() -> (Self, reflector::Store<Watched<K>>, Trigger<K>) {
         let (store, writer) = reflector::store();
         let (trigger, triggered) = mpsc::unbounded_channel();
         let (since, listed) = (usize::MAX, watch::channel(false).0);

@@ -2,7 +2,7 @@
 //! can win, and the end is that of one alone.
 
 use super::{
-    REST, report,
+    REST, is_sampled, report,
     scenarios::{ALL, Scenario},
     simulation::Simulation,
     snapshot::{Against, Snapshot},
@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Orders in which the requests of two leaders are mixed, a scenario; `GTM_ENUMERATOR_RUNS` asks for more.
-const ORDERS: u64 = 12;
+const ORDERS: u64 = 4;
 
 fn undisturbed(scenario: Scenario) -> (usize, Snapshot) {
     let mut simulation = Simulation::new(&[], &[]);
@@ -26,7 +26,7 @@ fn a_leader_that_wakes_up_late_changes_nothing_whatever_it_was_about_to_do() {
     let mut failures = Vec::new();
     for scenario in ALL {
         let (calls, expected) = undisturbed(scenario);
-        for at in 0..calls {
+        for at in (0..calls).filter(|at| is_sampled(*at)) {
             runs += 1;
             let mut simulation = Simulation::step_by_step(&[], &[], None);
             simulation.freeze_at = Some(at);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, atomic::Ordering},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -177,6 +177,7 @@ impl Simulation {
         };
         if self.frozen_until.is_some_and(|until| until <= now) {
             self.frozen_until = None;
+            self.processes[0].world.overslept.store(true, Ordering::Relaxed);
         }
         let is_about_to_ask = self.processes.first().is_some_and(|process| process.is_about_to_ask);
         if self.freeze_at == Some(calls) && is_about_to_ask {

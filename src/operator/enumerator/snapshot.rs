@@ -143,7 +143,7 @@ fn objects(servers: &Servers, fresh: bool, unplaced: &BTreeSet<String>, lines: &
 fn strip(value: &mut Value, fresh: bool) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|field, _| !TIMES.contains(&field.as_str()) && !(fresh && HISTORY.contains(&field.as_str())));
+            fields.retain(|field, _| !(TIMES.contains(&field.as_str()) || fresh && HISTORY.contains(&field.as_str())));
             fields.values_mut().for_each(|field| strip(field, fresh));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| strip(item, fresh)),

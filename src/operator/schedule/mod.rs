@@ -173,7 +173,9 @@ impl EnsureSchedule {
             _ if seen.left && !self.content_written => Verdict::Write(Change::Updated),
             (Some(hash), known) if *hash == self.wanted.hash() => match known {
                 // An edit that is still there is not the echo of its correction: the server has yet to carry that out.
-                Some(known) if *known != seen.echo && (!self.content_written || self.written_over == seen.conflict_token) => {
+                Some(known)
+                    if *known != seen.echo && (!self.content_written || self.written_over == seen.conflict_token) =>
+                {
                     Verdict::Drift(edited_parts(known, &seen.echo))
                 }
                 // Without a known echo (status lost) an edit by hand cannot be told.

@@ -37,6 +37,9 @@ use crate::{
     },
 };
 
+/// What somebody else does.
+pub(super) type Act = fn(&mut State);
+
 /// What the servers hold, and what happened to them.
 #[derive(Debug)]
 pub(super) struct State {
@@ -75,7 +78,7 @@ pub(super) struct State {
     pub(super) calls: Vec<String>,
     pub(super) faults: Vec<Fault>,
     /// Done by somebody else right before the n-th call.
-    pub(super) meanwhile: Option<(usize, fn(&mut State))>,
+    pub(super) meanwhile: Option<(usize, Act)>,
 }
 
 /// The servers; they outlive every operator.
@@ -137,6 +140,8 @@ pub(super) struct FakeWorld {
     pub(super) leadership: Leadership,
     /// Stops before every request, until it is polled again.
     pub(super) steps: bool,
+    /// Its Lease has ended while it slept: what it was about to send is on its way, nothing else will be.
+    pub(super) overslept: AtomicBool,
     stopped: AtomicBool,
     died: AtomicBool,
 }
@@ -152,8 +157,8 @@ impl Default for FakeWorld {
 
 impl FakeWorld {
     pub(super) fn of(servers: Arc<Servers>, store: Arc<dyn Store>, leadership: Leadership) -> Self {
-        let (stopped, died) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { servers, store, leadership, steps: false, stopped, died }
+        let no = || AtomicBool::new(false);
+        Self { servers, store, leadership, steps: false, overslept: no(), stopped: no(), died: no() }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -290,6 +295,9 @@ impl World for FakeWorld {
         self.stop().await;
         if !self.leadership.is_current() {
             return Err(faults::not_leader());
+        }
+        if self.overslept.load(Ordering::Relaxed) {
+            self.leadership.end();
         }
         let fault = self.state().arrives(&request);
         match fault {
