@@ -27,7 +27,7 @@ const SAMPLED: usize = 5;
 
 /// Whether the disturbance of this number is taken.
 fn is_sampled(number: usize) -> bool {
-    number % SAMPLED == 0 || wish("GTM_ENUMERATOR_ALL").is_some()
+    number.is_multiple_of(SAMPLED) || wish("GTM_ENUMERATOR_ALL").is_some()
 }
 
 /// What a person wants of a run, by environment variable.
