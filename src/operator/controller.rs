@@ -211,10 +211,7 @@ fn error_text(error: &watcher::Error) -> String {
 }
 
 /// One reconcile of a TenantSchedule as the cache has it; when to look again, unless something changes.
-pub(super) async fn reconcile_tenant(
-    object: Arc<Watched<TenantSchedule>>,
-    context: Arc<Context>,
-) -> Option<Duration> {
+pub(super) async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Context>) -> Option<Duration> {
     let object = match &object.0 {
         Ok(object) => object,
         Err(invalid) => return unreadable::report(Kind::TenantSchedule, invalid, &context).await,

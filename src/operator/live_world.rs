@@ -70,9 +70,7 @@ impl World for LiveWorld {
         }
         let dependency = request.dependency();
         let reply = match (dependency, request) {
-            (Dependency::Kubernetes, Request::Workers(request)) => {
-                self.deployments(request).await.map(Answer::Workers)
-            }
+            (Dependency::Kubernetes, Request::Workers(request)) => self.deployments(request).await.map(Answer::Workers),
             (Dependency::Store, request) => self.store(request).await,
             (Dependency::Temporal, request) => self.temporal(request).await,
             (Dependency::Kubernetes, request) => self.kubernetes(request).await,

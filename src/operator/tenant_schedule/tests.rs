@@ -277,7 +277,10 @@ fn a_schedule_of_somebody_else_is_not_marked_as_left() {
     by_hand(&world, |seen| seen.owner = None);
     let orphan = json!({"tenantId": "acme", "deletionPolicy": "Orphan"});
     run(&world, Remove::new(input(&world, orphan)));
-    assert!(world.state().schedules.values().all(|seen| !seen.left) && !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")));
+    assert!(
+        world.state().schedules.values().all(|seen| !seen.left)
+            && !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme"))
+    );
 }
 
 #[test]
