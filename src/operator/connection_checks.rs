@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     context::Context,
-    world::{ObjectKey, Request, World as _},
+    world::{ObjectKey, Request},
 };
 use crate::temporal::{
     Pacer,
@@ -58,6 +58,11 @@ impl Checks {
         let _closed = self.queue.send(Check { key, request }).is_err();
     }
 
+    /// One is on its way.
+    pub(super) fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// How long one that is asked for now will wait, about.
     #[must_use]
     pub fn wait(&self) -> Duration {
@@ -72,7 +77,7 @@ pub async fn keep(asked: mpsc::UnboundedReceiver<Check>, context: Arc<Context>) 
     asked
         .for_each_concurrent(AT_ONCE, async |check| {
             budget.turn().await;
-            context.checks.waiting.fetch_sub(1, Ordering::Relaxed);
+            context.checks.taken();
             start(check, &context).await;
         })
         .await;
@@ -80,7 +85,7 @@ pub async fn keep(asked: mpsc::UnboundedReceiver<Check>, context: Arc<Context>) 
 
 /// One that could not be started is asked for again when its Connector is looked at next: within a minute, or once Temporal
 /// is back.
-async fn start(Check { key, request }: Check, context: &Context) {
+pub(super) async fn start(Check { key, request }: Check, context: &Context) {
     if let Err(error) = as_urgent_as(Urgency::Look, context.world.call(request)).await {
         tracing::debug!(object = %key, %error, "its connection is checked later");
         context.memory.unchecked(&key);

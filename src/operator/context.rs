@@ -14,20 +14,23 @@ use super::{
     back_off::BackOff,
     connection_checks::Checks,
     connector::{Vault, check},
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
     error::Dependency,
     events::Announcer,
     fleet::Fleet,
-    live_world::{LiveWorld, TemporalSlot},
+    leadership::Leadership,
+    live_world::TemporalSlot,
     names::Installation,
     schedule_overdue::Punctuality,
-    world::{Kind, ObjectKey},
+    world::{Kind, ObjectKey, World},
 };
 use crate::{
     health::Liveness,
     ids::{ConnectorId, TenantId},
     metrics::Metrics,
     store::{ConnectorStatusRow, Store},
+    temporal::Pacer,
 };
 
 /// A connector by its ids.
@@ -47,7 +50,13 @@ pub struct OpenRun {
 /// What everybody shares.
 pub struct Context {
     /// The seam to the outside.
-    pub world: LiveWorld,
+    pub world: Arc<dyn World>,
+    /// Whether we may act.
+    pub leadership: Leadership,
+    /// When Temporal may be asked.
+    pub pacer: Arc<Pacer>,
+    /// Cron workflows that still tick for tenants.
+    pub cron_workflows: Arc<CronWorkflows>,
     /// The store, for the loops that read it.
     pub store: Arc<dyn Store>,
     /// Temporal, once connected.
