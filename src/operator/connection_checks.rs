@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{
     context::Context,
+    outcome::{Again, Outcome},
     world::{ObjectKey, Request, World as _},
 };
 use crate::temporal::{
@@ -26,8 +27,6 @@ use crate::temporal::{
 const RATE: u32 = 50;
 /// Checks started at once after a pause: nobody with a hundred connectors waits.
 const BURST: u32 = 100;
-/// Starts on their way at once, so that a hung one holds up no other.
-const AT_ONCE: usize = 4;
 
 /// A check to be started.
 #[derive(Debug)]
@@ -68,22 +67,27 @@ impl Checks {
 /// Runs until the process ends. Not watched by `/livez`: it waits for work as long as there is none, and each call for its deadline.
 pub async fn keep(asked: mpsc::UnboundedReceiver<Check>, context: Arc<Context>) {
     let budget = Pacer::new(RATE, BURST);
-    let asked = stream::unfold(asked, async |mut asked| Some((asked.recv().await?, asked)));
-    asked
-        .for_each_concurrent(AT_ONCE, async |check| {
-            budget.turn().await;
+    // In order, each in its turn; one that hangs or failed holds up no other.
+    let in_turn = stream::unfold((asked, budget), async |(mut asked, budget)| {
+        let check = asked.recv().await?;
+        budget.turn().await;
+        Some((check, (asked, budget)))
+    });
+    in_turn
+        .for_each_concurrent(None, async |check| {
             context.checks.waiting.fetch_sub(1, Ordering::Relaxed);
             start(check, &context).await;
         })
         .await;
 }
 
-/// One that could not be started is asked for again when its Connector is looked at next: within a minute, or once Temporal
-/// is back.
+/// One that could not be started is asked for again by its Connector's next look: after its back-off, or once Temporal is back.
 async fn start(Check { key, request }: Check, context: &Context) {
-    if let Err(error) = as_urgent_as(Urgency::Look, context.world.call(request)).await {
-        tracing::debug!(object = %key, %error, "its connection is checked later");
-        context.memory.unchecked(&key);
-        context.back_off.failed(&key, Duration::ZERO);
+    let Err(error) = as_urgent_as(Urgency::Look, context.world.call(request)).await else { return };
+    tracing::debug!(object = %key, %error, "its connection is checked later");
+    context.memory.unchecked(&key);
+    if let Again::BackOff(least) = Outcome::failed(error).again {
+        tokio::time::sleep(context.back_off.failed(&key, least)).await;
     }
+    context.fleet.trigger(&key);
 }

@@ -144,3 +144,40 @@ fn label(dependency: Dependency) -> &'static str {
 }
 
 const _: () = assert!(UNKNOWN == 0, "AtomicU8::default is unknown");
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{metrics::Metrics, temporal};
+
+    #[tokio::test]
+    async fn one_lost_call_is_no_outage_two_in_a_row_are_and_a_server_that_is_busy_is_there() {
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+        let client = kube::Client::try_from(nowhere).expect("a client");
+        let dependencies = Dependencies::new(Readiness::new(Metrics::default()), Announcer::new(client, "gtm-sync").0);
+        let lost: Result<(), _> =
+            Err(Error::Temporal(temporal::Error::Unavailable { attempted: "answer", code: "lost".to_owned() }));
+        let busy: Result<(), _> = Err(Error::Kubernetes {
+            attempted: "answer",
+            code: "429 TooManyRequests".to_owned(),
+            class: Class::RateLimited(Duration::from_secs(2)),
+        });
+        let after = |dependency, reply: &Result<(), Error>| {
+            dependencies.observe(dependency, reply);
+            dependencies.is_down(dependency)
+        };
+        let temporal = Dependency::Temporal;
+        assert!(after(temporal, &lost), "nothing was answered yet");
+        assert!(!after(temporal, &Ok(())));
+        let recoveries = *dependencies.recoveries().borrow();
+        assert!(!after(temporal, &lost) && !after(temporal, &Ok(())) && !after(temporal, &lost));
+        assert_eq!(*dependencies.recoveries().borrow(), recoveries, "no back-off of others has ended");
+        assert!(after(temporal, &lost));
+        assert!(!after(temporal, &Ok(())));
+        assert_eq!(*dependencies.recoveries().borrow(), recoveries + 1);
+        assert!(!after(Dependency::Kubernetes, &Ok(())));
+        assert!((0..5).all(|_| !after(Dependency::Kubernetes, &busy)));
+    }
+}

@@ -1,4 +1,4 @@
-//! Kubernetes Events, sent beside the reconcile: one that cannot be sent twice is dropped, never waited for.
+//! Kubernetes Events, sent beside the reconcile: one that fails twice is dropped, never waited for.
 
 use std::time::Duration;
 

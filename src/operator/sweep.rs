@@ -1,7 +1,11 @@
 //! What was deleted while nobody watched: registry rows of Connectors that are gone (R11). Marks them as removed, which is
 //! reversible; never touches canonical rows (`purge` does, where it was asked for), nor schedules (`census` does).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -63,7 +67,8 @@ impl Missing {
     ) -> Plan {
         let ours = rows.iter().filter(|row| row.removed_at.is_none() && watches(&row.owner.namespace));
         let (there, gone): (Vec<_>, Vec<_>) = ours.partition(|row| exists(row));
-        self.0.retain(|uid, _| gone.iter().any(|row| row.uid == *uid));
+        let uids: HashSet<_> = gone.iter().map(|row| row.uid.as_str()).collect();
+        self.0.retain(|uid, _| uids.contains(uid.as_str()));
         let mut is_new = |row: &ProjectedConnector| {
             let since = *self.0.entry(row.uid.clone()).or_insert(now);
             Duration::try_from(now.duration_since(since)).unwrap_or_default() < grace
@@ -151,7 +156,10 @@ async fn pass(missing: &mut Missing, pulse: &Pulse, context: &Context) -> Result
         // Its next life may have been reconciled a moment before.
         fleet.trigger(&key);
     }
-    purge::pass(&rows, pulse, context).await?;
+    // Nothing brings rows back: not while the view is in doubt.
+    if suspicious != Some(Suspicious::NothingInView) {
+        purge::pass(&rows, pulse, context).await?;
+    }
     Ok(suspicious)
 }
 

@@ -131,9 +131,9 @@ impl Reconcile {
         if !ours {
             return self.without_tenant();
         }
-        // Of two of this namespace the one that lost was found: nothing is applied by its terms.
+        // The one that was found lost its tenant to another of this namespace: nothing is applied by its terms.
         if self.input.tenant.as_ref().is_some_and(|tenant| tenant.name != owner.name) {
-            return self.wait();
+            return self.unclaimed();
         }
         if pool == Pool::Dedicated {
             // By the claim, not by the tenant's spec, which may not be granted: credentials go where activities go.

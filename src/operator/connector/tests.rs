@@ -181,9 +181,9 @@ fn by_the_terms_of_a_tenant_schedule_that_lost_its_tenant_nothing_is_applied() {
     let tenant = found.tenant.as_mut().expect("tenant");
     (tenant.name, tenant.suspend) = ("acme-too".to_owned(), true);
     world.fail(None);
-    let left = run(&world, Reconcile::new(found, RESYNC));
-    assert_eq!((world.calls(), &world.state().schedules), (vec!["TenantClaim".to_owned()], &schedules));
-    assert!(matches!(left.outcome.again, Again::After(_)));
+    run(&world, Reconcile::new(found, RESYNC));
+    assert_eq!(world.calls(), ["TenantClaim", "ApplyStatus"]);
+    assert_eq!((ready(&world).as_str(), &world.state().schedules), ("False/TenantScheduleNotFound", &schedules));
 }
 
 #[test]
