@@ -1,6 +1,9 @@
 //! gtm-sync: keeps many tenants' CRM data in sync, declared in YAML, run by Temporal on Kubernetes.
 //! The modules stand in dependency order; `tests/it/module_edges.rs` checks who may use whom (ARCHITECTURE.md).
 
+#[cfg(test)]
+extern crate self as gtm_sync;
+
 // base
 pub mod clock;
 pub mod error_class;

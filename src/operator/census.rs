@@ -14,10 +14,9 @@ use super::{
     schedule_orphans::{Examine, Plan, Sightings, Suspect, Verdict, suspects},
     sweep::{FIRST_PAUSE, LONGEST_PAUSE},
     tenant_schedule::key_of,
-    world::{Answer, Kind, Request, World as _, drive},
+    world::{Answer, Kind, Request, drive},
 };
 use crate::{
-    clock,
     health::Pulse,
     metrics::PlannedBy,
     temporal::{
@@ -31,7 +30,7 @@ const PASS: Duration = Duration::from_secs(120);
 
 /// What is remembered from one census to the next.
 #[derive(Default)]
-struct Census {
+pub(super) struct Census {
     sightings: Sightings,
     told: Told,
 }
@@ -65,7 +64,8 @@ pub async fn keep(context: Arc<Context>) {
 }
 
 impl Census {
-    async fn take(&mut self, pulse: &Pulse, context: &Context) -> Result<(), Error> {
+    /// Takes one.
+    pub(super) async fn take(&mut self, pulse: &Pulse, context: &Context) -> Result<(), Error> {
         let listed = match context.world.call(Request::ListSchedules).await? {
             Answer::Schedules(listed) => listed,
             _ => return Err(Error::Unsettled("an answer to another question while schedules were listed")),
@@ -105,7 +105,7 @@ impl Census {
         let blind = "Temporal has schedules whose objects are not in view, and no object of their kind is: nothing is deleted; check CRDs, kubeconfig and watched namespaces";
         tell_once(&mut self.told.blind, found.is_err(), "SweepSuspicious", blind, context);
         let Ok(found) = found else { return Ok(()) };
-        let Plan { looks, too_many } = self.sightings.plan(found, context.orphan_grace, clock::now());
+        let Plan { looks, too_many } = self.sightings.plan(found, context.orphan_grace, context.world.now());
         let message = "more schedules in Temporal have lost their object at once than are deleted without a question: nothing is deleted; apply the objects again, or delete the schedules in Temporal (Events ScheduleOrphaned)";
         tell_once(&mut self.told.too_many, too_many, "SweepSuspicious", message, context);
         for (suspect, delete) in looks {
@@ -125,7 +125,7 @@ impl Census {
     fn judged(&mut self, suspect: &Suspect, verdict: Verdict, context: &Context) {
         let Suspect { id, owner, .. } = suspect;
         let whose = format!("schedule {id} of {} {}/{}", owner.kind, owner.namespace, owner.name);
-        if self.sightings.note(suspect, verdict, clock::now()) {
+        if self.sightings.note(suspect, verdict, context.world.now()) {
             let message =
                 format!("{whose} has lost its object; it is deleted in {:?} if that stays so", context.orphan_grace);
             tracing::warn!("{message}");
@@ -142,11 +142,11 @@ impl Census {
 /// One list of workflows; whose tenant has a cron workflow is reconciled.
 async fn find_cron_workflows(context: &Context) -> Result<(), Error> {
     let temporal = context.temporal.borrow().clone().map_err(Error::Temporal)?;
-    context.world.pacer.turn().await;
-    context.world.cron_workflows.list(&temporal).await.map_err(Error::Temporal)?;
+    context.pacer.turn().await;
+    context.cron_workflows.list(&temporal).await.map_err(Error::Temporal)?;
     for object in context.fleet.tenants() {
         let Ok(tenant) = &object.0 else { continue };
-        if context.world.cron_workflows.suspects(&tenant.spec.tenant_id) {
+        if context.cron_workflows.suspects(&tenant.spec.tenant_id) {
             context.fleet.trigger(&key_of(tenant));
         }
     }

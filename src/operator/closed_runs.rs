@@ -15,7 +15,6 @@ use super::{
     live_world::{STORE_DEADLINE, store_deadline},
 };
 use crate::{
-    clock,
     contract::CONNECTOR_SYNC_WORKFLOW,
     health::Pulse,
     store::{self, DeadRun},
@@ -56,7 +55,7 @@ pub async fn keep(context: Arc<Context>) {
     let mut looked = Looked::default();
     loop {
         pulse.beat();
-        let (now, open) = (clock::now(), context.memory.open_runs());
+        let (now, open) = (context.world.now(), context.memory.open_runs());
         let looks = as_urgent_as(Urgency::Look, look(&looked, &open, &pulse, &context));
         match looks.await {
             Ok(()) => {
@@ -78,7 +77,7 @@ async fn look(looked: &Looked, open: &[OpenRun], pulse: &Pulse, context: &Contex
     let mut page = Some(PageToken::default());
     while let Some(token) = page {
         pulse.beat();
-        context.world.pacer.turn().await;
+        context.pacer.turn().await;
         let listed = temporal.closed_since(CONNECTOR_SYNC_WORKFLOW, since, token).await;
         let (closed, next) = observed(listed, context)?;
         for workflow_id in closed {
@@ -100,14 +99,14 @@ async fn close(ids: &ConnectorIds, workflow_id: &str, temporal: &Temporal, conte
     let Some(holder) = holder.map_err(Error::Store)?.filter(|holder| holder.workflow_id == workflow_id) else {
         return Ok(());
     };
-    context.world.pacer.turn().await;
+    context.pacer.turn().await;
     let WorkflowState::Closed(how) = observed(temporal.workflow_state(workflow_id).await, context)? else {
         return Ok(());
     };
     let (tenant_id, connector_id) = ids.clone();
     let dead = DeadRun { tenant_id, connector_id, holder, error: how.text().to_owned() };
     let closed = store_deadline(STORE_DEADLINE, context.store.close_run(&dead)).await;
-    context.world.leadership.heed(&closed);
+    context.leadership.heed(&closed);
     match closed {
         Ok(()) => {
             tracing::info!(%tenant, %connector, workflow = workflow_id, "the run {}; its row is closed", how.text())
@@ -121,7 +120,7 @@ async fn close(ids: &ConnectorIds, workflow_id: &str, temporal: &Temporal, conte
 
 fn observed<T>(answer: Result<T, temporal::Error>, context: &Context) -> Result<T, Error> {
     if matches!(answer, Err(temporal::Error::RateLimited { .. })) {
-        context.world.pacer.slow_down();
+        context.pacer.slow_down();
     }
     let answer = answer.map_err(Error::Temporal);
     context.dependencies.observe(Dependency::Temporal, &answer);

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::{
     context::Context,
     outcome::{Again, Outcome},
-    world::{ObjectKey, Request, World as _},
+    world::{ObjectKey, Request},
 };
 use crate::temporal::{
     Pacer,
@@ -31,7 +31,7 @@ const BURST: u32 = 100;
 /// A check to be started.
 #[derive(Debug)]
 pub struct Check {
-    key: ObjectKey,
+    pub(super) key: ObjectKey,
     request: Request,
 }
 
@@ -57,6 +57,11 @@ impl Checks {
         let _closed = self.queue.send(Check { key, request }).is_err();
     }
 
+    /// One is on its way.
+    pub(super) fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// How long one that is asked for now will wait, about.
     #[must_use]
     pub fn wait(&self) -> Duration {
@@ -75,19 +80,21 @@ pub async fn keep(asked: mpsc::UnboundedReceiver<Check>, context: Arc<Context>) 
     });
     in_turn
         .for_each_concurrent(None, async |check| {
-            context.checks.waiting.fetch_sub(1, Ordering::Relaxed);
-            start(check, &context).await;
+            context.checks.taken();
+            let key = check.key.clone();
+            tokio::time::sleep(start(check, &context).await).await;
+            context.fleet.trigger(&key);
         })
         .await;
 }
 
-/// One that could not be started is asked for again by its Connector's next look: after its back-off, or once Temporal is back.
-async fn start(Check { key, request }: Check, context: &Context) {
-    let Err(error) = as_urgent_as(Urgency::Look, context.world.call(request)).await else { return };
+/// Starts it; after how long its Connector is looked at again. One that could not be started is asked for again then.
+pub(super) async fn start(Check { key, request }: Check, context: &Context) -> Duration {
+    let Err(error) = as_urgent_as(Urgency::Look, context.world.call(request)).await else { return Duration::ZERO };
     tracing::debug!(object = %key, %error, "its connection is checked later");
     context.memory.unchecked(&key);
-    if let Again::BackOff(least) = Outcome::failed(error).again {
-        tokio::time::sleep(context.back_off.failed(&key, least)).await;
+    match Outcome::failed(error).again {
+        Again::BackOff(least) => context.back_off.failed(&key, least),
+        Again::After(_) | Again::Never => Duration::ZERO,
     }
-    context.fleet.trigger(&key);
 }

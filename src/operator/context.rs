@@ -14,20 +14,23 @@ use super::{
     back_off::BackOff,
     connection_checks::Checks,
     connector::{Vault, check},
+    cron_workflows::CronWorkflows,
     dependencies::Dependencies,
     error::Dependency,
     events::Announcer,
     fleet::Fleet,
-    live_world::{LiveWorld, TemporalSlot},
+    leadership::Leadership,
+    live_world::TemporalSlot,
     names::Installation,
     schedule_overdue::Punctuality,
-    world::{Kind, ObjectKey},
+    world::{Kind, ObjectKey, World},
 };
 use crate::{
     health::Liveness,
     ids::{ConnectorId, TenantId},
     metrics::Metrics,
     store::{ConnectorStatusRow, Store},
+    temporal::Pacer,
 };
 
 /// A connector by its ids.
@@ -47,7 +50,13 @@ pub struct OpenRun {
 /// What everybody shares.
 pub struct Context {
     /// The seam to the outside.
-    pub world: LiveWorld,
+    pub world: Arc<dyn World>,
+    /// Whether we may act.
+    pub leadership: Leadership,
+    /// When Temporal may be asked.
+    pub pacer: Arc<Pacer>,
+    /// Cron workflows that still tick for tenants.
+    pub cron_workflows: Arc<CronWorkflows>,
     /// The store, for the loops that read it.
     pub store: Arc<dyn Store>,
     /// Temporal, once connected.
@@ -105,6 +114,14 @@ struct Remembered {
     told: HashMap<ObjectKey, Timestamp>,
 }
 
+impl Remembered {
+    fn holds(&mut self, ids: ConnectorIds, key: &ObjectKey) {
+        if self.projected.insert(ids.clone(), key.clone()).as_ref() != Some(key) {
+            self.dirty.insert(ids);
+        }
+    }
+}
+
 impl Memory {
     /// What is remembered of an object's checks.
     #[must_use]
@@ -135,9 +152,14 @@ impl Memory {
         if let Some(checks) = checks {
             inner.checks.insert(key.clone(), checks);
         }
-        if projected && inner.projected.insert(ids.clone(), key.clone()).as_ref() != Some(key) {
-            inner.dirty.insert(ids);
+        if projected {
+            inner.holds(ids, key);
         }
+    }
+
+    /// The store was read, and holds a projection of this object.
+    pub fn holds(&self, ids: ConnectorIds, key: &ObjectKey) {
+        self.lock().holds(ids, key);
     }
 
     /// The object is gone.

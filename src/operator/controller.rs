@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use futures::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
 use kube::{
     Api, Resource,
     runtime::{
@@ -39,7 +39,6 @@ use super::{
     world::{Kind, ObjectKey, drive},
 };
 use crate::{
-    clock,
     crd::{Connector, TenantSchedule, conditions::READY},
     metrics,
     temporal::pacer::{Urgency, as_urgent_as},
@@ -133,12 +132,7 @@ pub async fn run_connectors(
     context: Arc<Context>,
 ) {
     let name = format!("queue of Connectors in {scope}");
-    let reconcile = async |object, context: Arc<Context>| {
-        // A TenantSchedule that is not listed yet is not missing: its Connectors' own schedules would be removed.
-        context.fleet.ready().await;
-        reconcile_connector(object, context).await
-    };
-    run(name, cache, queue, context, move |object, context| reconcile(object, context).boxed()).await;
+    run(name, cache, queue, context, |object, context| reconcile_connector(object, context).boxed()).await;
 }
 
 async fn run<K>(
@@ -146,9 +140,7 @@ async fn run<K>(
     cache: Store<Watched<K>>,
     queue: impl Stream<Item = Result<ReconcileRequest<Watched<K>>, watcher::Error>> + Send + 'static,
     context: Arc<Context>,
-    reconcile: impl Fn(Arc<Watched<K>>, Arc<Context>) -> futures::future::BoxFuture<'static, Result<Action, Infallible>>
-    + Send
-    + 'static,
+    reconcile: impl Fn(Arc<Watched<K>>, Arc<Context>) -> BoxFuture<'static, Option<Duration>> + Send + 'static,
 ) where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
 {
@@ -157,6 +149,9 @@ async fn run<K>(
     let liveness = context.liveness.clone();
     let mut pulse = None;
     let queue = stream::select(queue, sentinels()).boxed();
+    let reconcile = move |object, context| {
+        reconcile(object, context).map(|rest| Ok(rest.map_or_else(Action::await_change, Action::requeue)))
+    };
     let runs = runtime::applier(reconcile, never_fails, context, cache, queue, config);
     runs.for_each(|end| {
         // Not before the first end: nothing is reconciled until the cache is full, however long the API server is away.
@@ -199,13 +194,14 @@ fn error_text(error: &watcher::Error) -> String {
     inner.to_string()
 }
 
-async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Context>) -> Result<Action, Infallible> {
+/// One reconcile of a TenantSchedule as the cache has it; when to look again, unless something changes.
+pub(super) async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Context>) -> Option<Duration> {
     let object = match &object.0 {
         Ok(object) => object,
-        Err(invalid) => return Ok(unreadable::report(Kind::TenantSchedule, invalid, &context).await),
+        Err(invalid) => return unreadable::report(Kind::TenantSchedule, invalid, &context).await,
     };
-    let cron_suspected = context.world.cron_workflows.suspects(&object.spec.tenant_id);
-    let input = TenantInput::new(object, clock::now(), context.punctuality(), &context.installation);
+    let cron_suspected = context.cron_workflows.suspects(&object.spec.tenant_id);
+    let input = TenantInput::new(object, context.world.now(), context.punctuality(), &context.installation);
     let input = TenantInput { cron_suspected, ..input };
     let key = input.key.clone();
     let was_ready = input.status.observed_generation == input.generation
@@ -223,23 +219,26 @@ async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, context: Arc<Con
     if !was_ready || deleting {
         context.fleet.trigger_connectors_of(&key.namespace, &object.spec.tenant_id);
     }
-    Ok(settle(&key, outcome, &context))
+    settle(&key, outcome, &context)
 }
 
-async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Context>) -> Result<Action, Infallible> {
+/// One reconcile of a Connector as the cache has it; when to look again, unless something changes.
+pub(super) async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Context>) -> Option<Duration> {
+    // A TenantSchedule that is not listed yet is not missing: its Connectors' own schedules would be removed.
+    context.fleet.ready().await;
     let object = match &object.0 {
         Ok(object) => object,
-        Err(invalid) => return Ok(unreadable::report(Kind::Connector, invalid, &context).await),
+        Err(invalid) => return unreadable::report(Kind::Connector, invalid, &context).await,
     };
     if object.meta().deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        return None;
     }
     let key = connector::key_of(object);
     let input = connector_input(object, &key, &context);
     if input.tenant.is_none() && context.fleet.hides_a_tenant(&key.namespace) {
         // To go on as if it had no tenant would remove its schedule.
         tracing::warn!(object = %key, "left as it is: a TenantSchedule of its namespace cannot be read");
-        return Ok(Action::requeue(context.resync));
+        return Some(context.resync);
     }
     // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
     let fleet_size = u32::try_from(context.fleet.count(Kind::Connector)).unwrap_or(u32::MAX);
@@ -260,7 +259,7 @@ async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Conte
         }
         Err(error) => Outcome::failed(error),
     };
-    Ok(settle(&key, outcome, &context))
+    settle(&key, outcome, &context)
 }
 
 /// Whether the spec was applied already.
@@ -277,7 +276,7 @@ fn connector_input(object: &Connector, key: &ObjectKey, context: &Context) -> Co
         spec: object.spec.clone(),
         status: object.status.clone().unwrap_or_default(),
         requested_at: connector::requested_at(object),
-        now: clock::now(),
+        now: context.world.now(),
         punctuality: context.punctuality(),
         installation: context.installation.clone(),
         tenant: tenant.as_ref().map(Into::into),
@@ -301,10 +300,10 @@ async fn guarded<T>(key: &ObjectKey, within: Duration, reconcile: impl Future<Ou
     }
 }
 
-/// Tells what happened and when to look again.
-pub(super) fn settle(key: &ObjectKey, outcome: Outcome, context: &Context) -> Action {
+/// Tells what happened; when to look again.
+pub(super) fn settle(key: &ObjectKey, outcome: Outcome, context: &Context) -> Option<Duration> {
     if !outcome.notes.is_empty() {
-        context.memory.told(key, clock::now());
+        context.memory.told(key, context.world.now());
     }
     for note in outcome.notes {
         tell(key, note, context);
@@ -314,18 +313,18 @@ pub(super) fn settle(key: &ObjectKey, outcome: Outcome, context: &Context) -> Ac
     match outcome.again {
         Again::After(rest) => {
             context.back_off.forget(key);
-            Action::requeue(jittered(rest, key, 0))
+            Some(jittered(rest, key, 0))
         }
         Again::BackOff(least) => {
             let pause = context.back_off.failed(key, least);
             if let Some(error) = &outcome.failed {
                 tracing::debug!(object = %key, %error, ?pause, "not settled yet");
             }
-            Action::requeue(pause)
+            Some(pause)
         }
         Again::Never => {
             context.back_off.forget(key);
-            Action::await_change()
+            None
         }
     }
 }

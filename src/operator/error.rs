@@ -89,6 +89,11 @@ impl Error {
         Self::Kubernetes { attempted, code: "deadline".to_owned(), class: Class::Transient }
     }
 
+    /// There is no such object any more.
+    pub(super) fn gone(attempted: &'static str) -> Self {
+        Self::Kubernetes { attempted, code: "404 NotFound".to_owned(), class: Class::Conflict }
+    }
+
     /// The API server's answer by its status; its message is dropped, because it quotes objects.
     pub(super) fn kubernetes(attempted: &'static str, error: &kube::Error) -> Self {
         let (code, class) = match error {

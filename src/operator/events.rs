@@ -31,6 +31,13 @@ impl Announcer {
         (Self { queue, operator_namespace: operator_namespace.to_owned() }, send(recorder, waiting))
     }
 
+    /// An announcer whose Events nobody sends: they can be counted.
+    #[cfg(test)]
+    pub(super) fn unsent() -> (Self, mpsc::Receiver<(ObjectReference, Note)>) {
+        let (queue, waiting) = mpsc::channel(QUEUE);
+        (Self { queue, operator_namespace: "gtm-sync".to_owned() }, waiting)
+    }
+
     /// An Event about one of our objects.
     pub fn about(&self, key: &ObjectKey, note: Note) {
         let reference = ObjectReference {

@@ -57,11 +57,11 @@ pub async fn sealer(client: &Client, namespace: &str, configured: Option<&str>) 
 const LOOK: Duration = Duration::from_secs(30);
 
 /// Follows the recipient: after a change every Connector is looked at, and so its credential sealed again.
-pub async fn keep(namespace: String, vault: watch::Sender<Vault>, context: Arc<Context>) {
+pub async fn keep(client: Client, namespace: String, vault: watch::Sender<Vault>, context: Arc<Context>) {
     let mut told = None;
     loop {
         tokio::time::sleep(LOOK).await;
-        let found = sealer(&context.world.client, &namespace, None).await;
+        let found = sealer(&client, &namespace, None).await;
         context.dependencies.observe(Dependency::Kubernetes, &found);
         match found {
             Ok(sealer) if sealer.key_id() != vault.borrow().sealer.key_id() => {

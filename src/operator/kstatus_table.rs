@@ -28,7 +28,7 @@ use crate::{
     credentials::{Sealer, seal::generate_identity},
     error_class::Class,
     model::config::SecretFields,
-    store::{self, Owner, Pool, TenantClaim},
+    store,
     temporal::{self, schedules::SeenSchedule},
 };
 
@@ -77,14 +77,6 @@ impl Row {
 
 fn now() -> Timestamp {
     "2026-11-23T01:00:00Z".parse().expect("timestamp")
-}
-
-fn owner(namespace: &str) -> Owner {
-    Owner { cluster_id: String::new(), namespace: namespace.to_owned(), name: "acme".to_owned() }
-}
-
-fn claim(namespace: &str) -> TenantClaim {
-    TenantClaim { owner: owner(namespace), pool: Pool::Shared }
 }
 
 fn temporal_away(request: &Request) -> Option<Reply> {
@@ -147,12 +139,10 @@ fn tenant_rows() -> Vec<Row> {
             world.state().schedules.insert(wanted.id.clone(), SeenSchedule { next_run: None, ..seen(&wanted) });
         }),
         Row::new(reason::INVALID_SPEC, Failed).spec(never()),
-        Row::new(reason::TENANT_CONFLICT, Failed).prepare(|world| {
-            world.state().claims.insert("acme".to_owned(), claim("elsewhere"));
-        }),
+        Row::new(reason::TENANT_CONFLICT, Failed).prepare(|world| world.claim("acme", "elsewhere", "acme")),
         Row::new(reason::TOO_MANY_POOLS, Failed)
             .spec(json!({"workers": {"mode": "Dedicated"}}))
-            .prepare(|world| world.state().pools_left = Some(0)),
+            .prepare(FakeWorld::take_every_pool),
         Row::new(reason::SCHEDULE_CONFLICT, Failed).prepare(somebody_elses),
         Row::new(reason::LEGACY_CRON, Failed).prepare(FakeWorld::start_cron),
         Row::new(reason::SCHEDULE_REFUSED, Failed).but(refused_by_temporal),
@@ -171,11 +161,12 @@ fn connector_rows() -> Vec<Row> {
         Row::new(reason::STOPPED, Current).spec(json!({"state": "Stopped"})),
         // What may still come with the rest of an apply is no failure.
         Row::new(reason::TENANT_SCHEDULE_NOT_FOUND, InProgress).prepare(|world| {
-            world.state().claims.insert("acme".to_owned(), claim("elsewhere"));
+            world.unclaim();
+            world.claim("acme", "elsewhere", "acme");
         }),
         Row::new(reason::SECRET_NOT_FOUND, InProgress).prepare(|world| world.state().secrets.clear()),
         Row::new(reason::SECRET_KEY_MISSING, InProgress).prepare(|world| {
-            world.state().secrets.insert("crm".to_owned(), SecretFields([].into()));
+            world.state().secrets.insert(("acme".to_owned(), "crm".to_owned()), SecretFields([].into()));
         }),
         Row::new(reason::SECRET_FORBIDDEN, InProgress).but(|request| {
             let (attempted, code) = ("get a Secret", "403 Forbidden".to_owned());
@@ -267,10 +258,13 @@ fn connector_input(spec: Value) -> connector::Input {
 fn world(claimed: bool) -> FakeWorld {
     let world = FakeWorld::default();
     if claimed {
-        world.state().claims.insert("acme".to_owned(), claim("acme"));
+        world.claim("acme", "acme", "acme");
+    }
+    for (kind, name) in [(Kind::TenantSchedule, "acme"), (Kind::Connector, "hubspot")] {
+        world.state().exists(&key(kind, name));
     }
     let content = SecretFields([("accessToken".to_owned(), "x".to_owned())].into());
-    world.state().secrets.insert("crm".to_owned(), content);
+    world.state().secrets.insert(("acme".to_owned(), "crm".to_owned()), content);
     world
 }
 

@@ -53,9 +53,9 @@ pub struct LiveWorld {
     /// Temporal, once connected and known to be ours.
     pub temporal: TemporalSlot,
     /// When Temporal may be asked.
-    pub pacer: Pacer,
+    pub pacer: Arc<Pacer>,
     /// Cron workflows that still tick for tenants.
-    pub cron_workflows: CronWorkflows,
+    pub cron_workflows: Arc<CronWorkflows>,
     /// Identities of tenants' own workers.
     pub pools: PoolIdentities,
     /// Told how every call went.
@@ -71,33 +71,12 @@ impl World for LiveWorld {
         if !self.leadership.is_current() {
             return Err(Error::Store(store::Error::NotLeader));
         }
-        let (dependency, reply) = match request {
-            Request::PutTenant(_)
-            | Request::RemoveTenant(..)
-            | Request::TenantClaim(_)
-            | Request::RecordTenantTokens(..)
-            | Request::PutConnector(_)
-            | Request::RemoveConnector(..) => (Dependency::Store, self.store(request).await),
-            Request::Workers(request) if !request.is_for_temporal() => {
-                (Dependency::Kubernetes, self.deployments(request).await.map(Answer::Workers))
-            }
-            Request::DescribeSchedule(_)
-            | Request::CreateSchedule(_)
-            | Request::UpdateSchedule(_)
-            | Request::DeleteSchedule(_)
-            | Request::LeaveSchedule(..)
-            | Request::BackfillSchedule(_)
-            | Request::ListSchedules
-            | Request::FindCronWorkflow(_)
-            | Request::TerminateCron(_)
-            | Request::Workers(_)
-            | Request::StartWorkflow(_) => (Dependency::Temporal, self.temporal(request).await),
-            Request::GetSecret { .. }
-            | Request::TenantOf(..)
-            | Request::EnsurePool(_)
-            | Request::AddFinalizer(_)
-            | Request::RemoveFinalizer(_)
-            | Request::ApplyStatus(..) => (Dependency::Kubernetes, self.kubernetes(request).await),
+        let dependency = request.dependency();
+        let reply = match (dependency, request) {
+            (Dependency::Kubernetes, Request::Workers(request)) => self.deployments(request).await.map(Answer::Workers),
+            (Dependency::Store, request) => self.store(request).await,
+            (Dependency::Temporal, request) => self.temporal(request).await,
+            (Dependency::Kubernetes, request) => self.kubernetes(request).await,
         };
         // Without a connection nothing was asked; the link itself tells why there is none.
         if dependency != Dependency::Temporal || self.temporal.borrow().is_ok() {
@@ -204,7 +183,7 @@ impl LiveWorld {
         let found: Option<PartialObjectMeta<DynamicObject>> =
             deadline("get an object", api.get_metadata_opt(&key.name)).await?;
         let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&key.uid)) else {
-            return Ok(Answer::Done);
+            return if wanted { Err(Error::gone("add a finalizer")) } else { Ok(Answer::Done) };
         };
         let mut finalizers = found.metadata.finalizers.unwrap_or_default();
         if finalizers.iter().any(|name| name == SCHEDULE_FINALIZER) == wanted {
@@ -225,8 +204,8 @@ impl LiveWorld {
         let patch = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": key.kind.name(),
-            // Another life of the name must not get this one's status.
-            "metadata": {"name": key.name, "uid": key.uid},
+            // A uid would say nothing: the API server takes a status whatever the metadata beside it.
+            "metadata": {"name": key.name},
             "status": part.fields,
         });
         self.metrics.status_writes.get_or_create(&StatusWrite { manager: part.manager }).inc();

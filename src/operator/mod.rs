@@ -5,6 +5,8 @@
 //! observed, `closed_runs` closes runs that ended without a word, `sweep` follows deletions, `census` looks at all that stands in Temporal, `purge` and `retention` end the life of data, `links` and `dependencies` watch over store and Temporal. This file wires.
 
 pub mod back_off;
+#[cfg(test)]
+mod behaviour;
 pub mod census;
 pub mod closed_runs;
 pub mod connection_checks;
@@ -15,6 +17,8 @@ pub mod cron;
 pub mod cron_workflows;
 pub mod dedicated_pools;
 pub mod dependencies;
+#[cfg(test)]
+mod enumerator;
 pub mod error;
 pub mod events;
 pub mod fleet;
@@ -226,18 +230,23 @@ async fn act(
     let (gone_sender, gone) = mpsc::unbounded_channel();
     let (checks, checks_asked) = Checks::new();
     let watches: Vec<_> = scopes(settings).map(|namespace| Watches::start(&client, namespace, &gone_sender)).collect();
+    let pacer = temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst);
+    let (pacer, cron_workflows) = (Arc::new(pacer), Arc::new(CronWorkflows::default()));
     let context = Arc::new(Context {
-        world: LiveWorld {
+        world: Arc::new(LiveWorld {
             client: client.clone(),
-            leadership,
+            leadership: leadership.clone(),
             store: Arc::clone(&store),
             temporal: temporal.clone(),
             pools: PoolIdentities::new(client.clone(), settings.namespace.clone(), settings.recipient.clone()),
-            pacer: temporal::Pacer::new(settings.temporal_requests_per_second, settings.temporal_request_burst),
-            cron_workflows: CronWorkflows::default(),
+            pacer: Arc::clone(&pacer),
+            cron_workflows: Arc::clone(&cron_workflows),
             dependencies: dependencies.clone(),
             metrics: metrics.clone(),
-        },
+        }),
+        leadership,
+        pacer,
+        cron_workflows,
         store,
         temporal,
         fleet: Fleet { scopes: watches.iter().map(Watches::scope).collect() },
@@ -266,7 +275,12 @@ async fn act(
     let kept = links::keep_temporal(settings.temporal.clone(), key_files, slot, Arc::clone(&context));
     tasks.spawn(async move { Ok(kept.await?) });
     if settings.recipient.is_none() {
-        tasks.spawn(endless(identity::keep(settings.namespace.clone(), vault_sender, Arc::clone(&context))));
+        tasks.spawn(endless(identity::keep(
+            client.clone(),
+            settings.namespace.clone(),
+            vault_sender,
+            Arc::clone(&context),
+        )));
     }
     tasks.spawn(endless(links::keep_kubernetes(client.clone(), Arc::clone(&context))));
     tasks.spawn(endless(links::keep_store(Arc::clone(&context))));

@@ -11,7 +11,6 @@ use super::{
     live_world::{STORE_BULK_DEADLINE, store_deadline},
 };
 use crate::{
-    clock,
     error_class::Class,
     health::Pulse,
     metrics::Removal,
@@ -51,7 +50,7 @@ pub fn due(
 pub async fn pass(rows: &[ProjectedConnector], pulse: &Pulse, context: &Context) -> Result<(), Error> {
     let fleet = &context.fleet;
     let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
-    for row in due(rows, |namespace| fleet.watches(namespace), exists, context.purge_grace, clock::now()) {
+    for row in due(rows, |namespace| fleet.watches(namespace), exists, context.purge_grace, context.world.now()) {
         purge(&row, pulse, context).await?;
     }
     Ok(())
@@ -62,7 +61,7 @@ async fn purge(row: &ProjectedConnector, pulse: &Pulse, context: &Context) -> Re
     for _ in 0..CALLS {
         pulse.beat();
         let purged = store_deadline(STORE_BULK_DEADLINE, context.store.purge_connector(tenant, connector)).await;
-        context.world.leadership.heed(&purged);
+        context.leadership.heed(&purged);
         let purged = match purged {
             Err(store::Error::NotLeader) => return Err(Error::Store(store::Error::NotLeader)),
             // It came back while it was purged: it reads everything again.

@@ -44,7 +44,7 @@ pub async fn keep(settings: RetentionSettings, context: Arc<Context>) {
             let Aged { runs, payloads, tombstones, batches } = removed;
             tracing::info!(runs, payloads, tombstones, batches, "removed what was kept long enough");
         }
-        context.world.leadership.heed(&ended);
+        context.leadership.heed(&ended);
         context.dependencies.observe(Dependency::Store, &ended.map_err(Error::Store));
         pulse.beat();
         tokio::time::sleep(PERIOD).await;

@@ -30,10 +30,9 @@ use super::{
         observe::{self as tenant_observe, Member},
     },
     worker_deployment::status::Availability,
-    world::{Answer, ObjectKey, Request, StatusPart, World as _},
+    world::{Answer, ObjectKey, Request, StatusPart},
 };
 use crate::{
-    clock,
     contract::workflows::ConnectionStatus,
     crd::{Connector, TenantSchedule, conditions::HEALTHY},
     health::Pulse,
@@ -67,7 +66,7 @@ struct News {
 }
 
 /// The loop's state.
-struct Shown {
+pub(super) struct Shown {
     since: Option<Timestamp>,
     compared_at: Timestamp,
     pace: Pace,
@@ -96,21 +95,7 @@ pub async fn keep(
     context: Arc<Context>,
 ) {
     context.fleet.ready().await;
-    let now = clock::now();
-    let mut shown = Shown {
-        since: None,
-        compared_at: now,
-        pace: Pace::new(now),
-        pulse: context.liveness.pulse("status", BEAT),
-        written: HashMap::new(),
-        due: HashMap::new(),
-        followed: HashMap::new(),
-        starts_wait: false,
-        tenants: HashSet::new(),
-        workers: None,
-        dedicated: Availabilities::new(),
-        population: 0,
-    };
+    let mut shown = Shown::new(&context);
     let mut rounds = tokio::time::interval(PERIOD);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -121,8 +106,28 @@ pub async fn keep(
 }
 
 impl Shown {
-    async fn round(&mut self, workers: Option<Availability>, dedicated: Availabilities, context: &Context) {
-        let now = clock::now();
+    /// Nothing is shown yet.
+    pub(super) fn new(context: &Context) -> Self {
+        let now = context.world.now();
+        Self {
+            since: None,
+            compared_at: now,
+            pace: Pace::new(now),
+            pulse: context.liveness.pulse("status", BEAT),
+            written: HashMap::new(),
+            due: HashMap::new(),
+            followed: HashMap::new(),
+            starts_wait: false,
+            tenants: HashSet::new(),
+            workers: None,
+            dedicated: Availabilities::new(),
+            population: 0,
+        }
+    }
+
+    /// Reads what changed, writes what may be written.
+    pub(super) async fn round(&mut self, workers: Option<Availability>, dedicated: Availabilities, context: &Context) {
+        let now = context.world.now();
         let resync = SignedDuration::try_from(context.resync).unwrap_or(SignedDuration::MAX);
         let full = now.duration_since(self.compared_at) >= resync;
         if full || workers != self.workers || dedicated != self.dedicated {

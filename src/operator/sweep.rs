@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use kube::Resource as _;
 
 use super::{
     connector::remove::{Gone, Remove},
@@ -18,7 +19,7 @@ use super::{
     purge,
     world::{Kind, ObjectKey, drive},
 };
-use crate::{clock, health::Pulse, store::ProjectedConnector};
+use crate::{health::Pulse, store::ProjectedConnector};
 
 /// A fleet may shrink by this many at once without a question (R11) …
 const MANY: usize = 20;
@@ -130,22 +131,23 @@ fn message(why: Suspicious, grace: Duration) -> String {
     }
 }
 
-async fn pass(missing: &mut Missing, pulse: &Pulse, context: &Context) -> Result<Option<Suspicious>, Error> {
+/// One pass over the registry; what a person should look at.
+///
+/// # Errors
+/// When a dependency is away; what was begun is gone on with by the next pass.
+pub async fn pass(missing: &mut Missing, pulse: &Pulse, context: &Context) -> Result<Option<Suspicious>, Error> {
     let cluster_id = &context.installation.cluster_id;
     let rows = store_deadline(STORE_DEADLINE, context.store.projected_connectors(cluster_id)).await;
     let rows = rows.map_err(Error::Store)?;
     let fleet = &context.fleet;
+    remember(&rows, context);
     let in_view = fleet.count(Kind::Connector);
     let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
     let watches = |namespace: &str| fleet.watches(namespace);
-    let Plan { gone, suspicious } = missing.plan(&rows, watches, exists, in_view, context.orphan_grace, clock::now());
+    let Plan { gone, suspicious } =
+        missing.plan(&rows, watches, exists, in_view, context.orphan_grace, context.world.now());
     for row in gone {
-        let key = ObjectKey {
-            kind: Kind::Connector,
-            namespace: row.owner.namespace.clone(),
-            name: row.owner.name.clone(),
-            uid: row.uid.clone(),
-        };
+        let key = key_of(&row);
         tracing::info!(object = %key, "gone while nobody watched; its registry row is marked removed");
         pulse.beat();
         let gone = Gone { key: key.clone(), tenant_id: row.tenant_id, connector_id: row.connector_id };
@@ -163,24 +165,55 @@ async fn pass(missing: &mut Missing, pulse: &Pulse, context: &Context) -> Result
     Ok(suspicious)
 }
 
+/// A former process projected them. Reconciles that reach the store say so themselves; a Connector that is refused before has
+/// a status to be shown as well.
+fn remember(rows: &[ProjectedConnector], context: &Context) {
+    for row in rows {
+        let key = key_of(row);
+        let object = context.fleet.connector(&key.namespace, &key.name);
+        if object.is_some_and(|of| of.meta().uid.as_deref() == Some(&row.uid) && of.spec.tenant_id == row.tenant_id) {
+            context.memory.holds((row.tenant_id.clone(), row.connector_id.clone()), &key);
+        }
+    }
+}
+
+fn key_of(row: &ProjectedConnector) -> ObjectKey {
+    ObjectKey {
+        kind: Kind::Connector,
+        namespace: row.owner.namespace.clone(),
+        name: row.owner.name.clone(),
+        uid: row.uid.clone(),
+    }
+}
+
 /// Follows one deletion that the watch saw, until it is done or such an object exists again: a name may come back for another tenant.
 pub async fn follow(gone: Gone, context: Arc<Context>) {
-    let key = gone.key.clone();
-    context.memory.forget(&key);
+    context.memory.forget(&gone.key);
     let mut pause = FIRST_PAUSE;
-    while !context.fleet.has_connector(&key.namespace, &key.name, &gone.tenant_id) {
-        let Outcome { failed, .. } =
-            drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;
-        let Some(error) = failed else {
-            tracing::info!(object = %key, "deleted; its registry row is marked removed");
-            // Its next life may have been reconciled a moment before, and this schedule been taken for its own.
-            context.fleet.trigger(&key);
-            return;
-        };
-        tracing::debug!(object = %key, %error, "deletion not followed yet");
+    while let Err(error) = attempt(&gone, &context).await {
+        tracing::debug!(object = %gone.key, %error, "deletion not followed yet");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// One attempt to follow a deletion; nothing is left to do where such an object exists again.
+///
+/// # Errors
+/// When a dependency is away: try again.
+pub async fn attempt(gone: &Gone, context: &Context) -> Result<(), Error> {
+    let key = &gone.key;
+    if context.fleet.has_connector(&key.namespace, &key.name, &gone.tenant_id) {
+        return Ok(());
+    }
+    let Outcome { failed, .. } = drive(&context.world, Remove::new(gone.clone(), context.installation.clone())).await;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    tracing::info!(object = %key, "deleted; its registry row is marked removed");
+    // Its next life may have been reconciled a moment before, and this schedule been taken for its own.
+    context.fleet.trigger(key);
+    Ok(())
 }
 
 #[cfg(test)]

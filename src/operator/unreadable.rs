@@ -1,8 +1,10 @@
 //! Objects that this build cannot read: shown as such on the object itself, everybody else goes on.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{core::error_boundary::InvalidObject, runtime::controller::Action};
+use kube::core::error_boundary::InvalidObject;
 use serde_json::json;
 
 use super::{
@@ -10,19 +12,16 @@ use super::{
     controller::settle,
     outcome::{Again, Outcome},
     status_part::{CONNECTOR_CONTROL, Ownership, TENANT_CONTROL, Wish},
-    world::{Kind, ObjectKey, Request, StatusPart, World as _},
+    world::{Kind, ObjectKey, Request, StatusPart},
 };
-use crate::{
-    clock,
-    crd::{
-        FORCE_DELETE_ANNOTATION,
-        conditions::{READY, STALLED, reason},
-    },
+use crate::crd::{
+    FORCE_DELETE_ANNOTATION,
+    conditions::{READY, STALLED, reason},
 };
 
 /// Says so in the object's status, then waits for an edit. Its deletion waits too, since nobody can tell which schedule
 /// goes with it, until the annotation ends that; the sweep then finds the schedule.
-pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Context) -> Action {
+pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Context) -> Option<Duration> {
     let meta = &invalid.metadata;
     let key = ObjectKey {
         kind,
@@ -36,7 +35,7 @@ pub(super) async fn report(kind: Kind, invalid: &InvalidObject, context: &Contex
     let request = if deleting && annotation.is_some_and(|value| value == "true") {
         Request::RemoveFinalizer(key.clone())
     } else {
-        Request::ApplyStatus(key.clone(), status(kind, meta.generation, clock::now()))
+        Request::ApplyStatus(key.clone(), status(kind, meta.generation, context.world.now()))
     };
     let outcome = match context.world.call(request).await {
         Ok(_) => Outcome { again: Again::Never, notes: Vec::new(), failed: None },

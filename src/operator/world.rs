@@ -1,17 +1,18 @@
 //! The seam of every reconciler (R36): a pure `Step` asks, a `World` answers, `drive` carries between them.
 //! One enumerator can therefore lose, delay, repeat or falsify any answer of any reconciler. Holds no reconciler.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    error::Error,
+    error::{Dependency, Error},
     worker_deployment::requests::{WorkerAnswer, WorkerRequest},
 };
 use crate::{
+    clock,
     credentials::Sealer,
     ids::{ConnectorId, TenantId},
     model::config::SecretFields,
@@ -109,7 +110,7 @@ pub enum Request {
     TenantOf(Kind, String, String),
     /// The recipient of a tenant's own workers, whose identity is made where there is none → `Recipient`.
     EnsurePool(TenantId),
-    /// Adds our finalizer → `Done`; `Done` too if the object (by uid) is gone.
+    /// Adds our finalizer → `Done`; a `Conflict` if the object (by uid) is gone: nothing may be made for it.
     AddFinalizer(ObjectKey),
     /// Removes our finalizer → `Done`; `Done` too if the object (by uid) is gone.
     RemoveFinalizer(ObjectKey),
@@ -117,6 +118,39 @@ pub enum Request {
     ApplyStatus(ObjectKey, StatusPart),
     /// Of a rollout of workers → `Workers`.
     Workers(WorkerRequest),
+}
+
+impl Request {
+    /// Whom it is for.
+    #[must_use]
+    pub fn dependency(&self) -> Dependency {
+        match self {
+            Self::PutTenant(_)
+            | Self::RemoveTenant(..)
+            | Self::TenantClaim(_)
+            | Self::RecordTenantTokens(..)
+            | Self::PutConnector(_)
+            | Self::RemoveConnector(..) => Dependency::Store,
+            Self::Workers(request) if request.is_for_temporal() => Dependency::Temporal,
+            Self::DescribeSchedule(_)
+            | Self::CreateSchedule(_)
+            | Self::UpdateSchedule(_)
+            | Self::DeleteSchedule(_)
+            | Self::LeaveSchedule(..)
+            | Self::BackfillSchedule(_)
+            | Self::ListSchedules
+            | Self::FindCronWorkflow(_)
+            | Self::TerminateCron(_)
+            | Self::StartWorkflow(_) => Dependency::Temporal,
+            Self::GetSecret { .. }
+            | Self::TenantOf(..)
+            | Self::EnsurePool(_)
+            | Self::AddFinalizer(_)
+            | Self::RemoveFinalizer(_)
+            | Self::ApplyStatus(..)
+            | Self::Workers(_) => Dependency::Kubernetes,
+        }
+    }
 }
 
 /// The fields of a status that one writer owns, as they should be.
@@ -194,6 +228,22 @@ pub trait Step: Send {
 pub trait World: Send + Sync {
     /// Sends one request and waits for its answer, within a deadline.
     async fn call(&self, request: Request) -> Reply;
+
+    /// The time by which reconciles decide.
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+}
+
+#[async_trait]
+impl<W: World + ?Sized> World for Arc<W> {
+    async fn call(&self, request: Request) -> Reply {
+        W::call(self, request).await
+    }
+
+    fn now(&self) -> Timestamp {
+        W::now(self)
+    }
 }
 
 /// Runs a step to its end.

@@ -1,6 +1,7 @@
 //! The operator on a real API server, a real Temporal and a SQLite store: what it makes of objects, and of bad days.
 //! What the API server refuses by itself is in `crds.rs`; what workers do is in `workflows.rs`.
 
+mod behaviours;
 mod connectors;
 mod cron_workflows;
 mod echoes;

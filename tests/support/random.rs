@@ -24,6 +24,11 @@ impl Random {
         range.start() + self.next() % (range.end() - range.start() + 1)
     }
 
+    /// One of so many.
+    pub fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.within(0..=count as u64 - 1)).expect("an index")
+    }
+
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[usize::try_from(self.within(0..=items.len() as u64 - 1)).expect("an index")]
     }

@@ -25,10 +25,10 @@ use crate::{
         schedule_overdue::Punctuality,
         schedule_terms::Terms,
         status_part::CONNECTOR_CONTROL,
-        world::{Kind, Request},
+        world::{Kind, ObjectKey, Request},
         world_fake::{FakeWorld, Fault, every_fault, key, run},
     },
-    store::{DesiredState, LetterSelection, Owner, Pool, TenantClaim, Verb, Wish},
+    store::{DesiredState, LetterSelection, Verb, Wish},
 };
 
 mod pools;
@@ -41,11 +41,14 @@ fn now() -> Timestamp {
 
 /// A world with the tenant's claim and a Secret `crm`.
 fn world() -> FakeWorld {
+    world_of("acme")
+}
+
+fn world_of(claimant: &str) -> FakeWorld {
     let world = FakeWorld::default();
-    let owner = Owner { cluster_id: String::new(), namespace: "acme".to_owned(), name: "acme".to_owned() };
-    world.state().claims.insert("acme".to_owned(), TenantClaim { owner, pool: Pool::Shared });
+    world.claim("acme", claimant, "acme");
     let content = SecretFields([("accessToken".to_owned(), "canary".to_owned())].into());
-    world.state().secrets.insert("crm".to_owned(), content);
+    world.state().secrets.insert(("acme".to_owned(), "crm".to_owned()), content);
     world
 }
 
@@ -55,9 +58,11 @@ fn input(world: &FakeWorld, extra: serde_json::Value) -> Input {
     for (name, value) in extra.as_object().expect("an object") {
         spec[name] = value.clone();
     }
+    let key = key(Kind::Connector, "hubspot");
+    world.state().exists(&key);
     let status = world.state().statuses.last().map(|part| serde_json::from_value(part.clone()).expect("a status"));
     Input {
-        key: key(Kind::Connector, "hubspot"),
+        key,
         generation: 1,
         spec: serde_json::from_value(spec).expect("a spec"),
         status: status.unwrap_or_default(),
@@ -137,15 +142,14 @@ fn a_missing_secret_keeps_the_stored_credential_and_pausing_still_works() {
     let left = reconcile(&world, json!({"state": "Paused"}));
     assert_eq!(ready(&world), "False/SecretNotFound");
     assert!(matches!(left.outcome.again, Again::BackOff(_)), "it may come at any time");
-    let projected = world.state().connectors["hubspot"].clone();
+    let projected = world.projected("hubspot").expect("projected");
     assert_eq!((projected.desired_state, projected.credential), (DesiredState::Paused, None));
     assert_eq!(left.check, None, "nothing to check with");
 }
 
 #[test]
 fn only_the_namespace_that_holds_the_tenant_is_projected() {
-    let world = world();
-    world.state().claims.get_mut("acme").expect("claim").owner.namespace = "elsewhere".to_owned();
+    let world = world_of("elsewhere");
     reconcile(&world, json!({}));
     assert_eq!(ready(&world), "False/TenantScheduleNotFound");
     assert_eq!(world.calls(), ["TenantClaim", "DescribeSchedule", "ApplyStatus"], "a lost status may have known one");
@@ -158,13 +162,13 @@ fn only_the_namespace_that_holds_the_tenant_is_projected() {
 #[test]
 fn a_new_connector_waits_without_a_word_for_the_tenant_that_was_applied_with_it() {
     let world = world();
-    let claims = std::mem::take(&mut world.state().claims);
+    world.unclaim();
     let mut new = input(&world, json!({}));
     new.tenant.as_mut().expect("tenant").is_observed = false;
     let left = run(&world, Reconcile::new(new, RESYNC));
     assert_eq!(world.calls(), ["TenantClaim"]);
     assert!(matches!(left.outcome.again, Again::After(_)), "the tenant's end triggers it sooner");
-    world.state().claims = claims;
+    world.claim("acme", "acme", "acme");
     world.fail(None);
     reconcile(&world, json!({}));
     assert_eq!(ready(&world), "True/Configured");
@@ -192,13 +196,13 @@ fn a_tenant_that_lost_its_claim_takes_no_schedule_with_it() {
     let world = world();
     reconcile(&world, own());
     let schedules = world.state().schedules.clone();
-    let claims = std::mem::take(&mut world.state().claims);
+    world.unclaim();
     reconcile(&world, own());
     assert_eq!((ready(&world).as_str(), &world.state().schedules), ("False/TenantScheduleNotFound", &schedules));
     let refused = Input { generation: 2, ..input(&world, own()) };
     run(&world, Reconcile::new(refused, RESYNC));
     assert_eq!(world.state().schedules, schedules, "nor does an edit meanwhile");
-    world.state().claims = claims;
+    world.claim("acme", "acme", "acme");
     reconcile(&world, own());
     assert_eq!((ready(&world).as_str(), &world.state().schedules), ("True/Configured", &schedules));
 }
@@ -286,7 +290,8 @@ fn a_token_is_one_run_whatever_fails_and_none_at_first_sight() {
         reconcile(&world, with("now"));
         world.fail(None);
         reconcile(&world, with("now"));
-        assert_eq!(runs(&world), ["sync-acme-hubspot-2026-11-23T00:59:00Z"], "{fault:?}");
+        assert_eq!(runs(&world).len(), 1, "{fault:?}");
+        assert!(runs(&world)[0].starts_with("sync-acme-hubspot-2026-11-23T01:00:00"), "{fault:?}");
         assert_eq!(
             shown(&world).last_handled.and_then(|handled| handled.sync).map(|sync| sync.token).as_deref(),
             Some("now"),
@@ -303,8 +308,10 @@ fn a_cluster_rebuilt_on_a_surviving_store_repeats_no_verb() {
     reconcile(&world, with.clone());
     let runs = world.state().workflows.len();
     world.state().statuses.clear();
-    world.state().handled.clear();
-    reconcile(&world, with);
+    let rebuilt = input(&world, with);
+    let rebuilt = Input { key: ObjectKey { uid: "of another life".to_owned(), ..rebuilt.key.clone() }, ..rebuilt };
+    world.state().exists(&rebuilt.key);
+    run(&world, Reconcile::new(rebuilt, RESYNC));
     assert_eq!(world.state().workflows.len(), runs, "R45");
 }
 
@@ -352,8 +359,8 @@ fn wishes_that_come_together_are_one_run_and_a_confirmed_sweep_makes_it_a_full_o
     assert_eq!(started[0].input["fullSync"], true);
     let handled = shown(&world).last_handled.expect("handled");
     let replay = handled.replay.expect("replay");
-    assert_eq!((replay.token.as_str(), replay.outcome.as_deref()), ("r", Some("2 dead letters marked")));
-    assert_eq!(replay.time.map(|time| time.0.to_string()).as_deref(), Some("2026-11-23T00:59:00Z"));
+    assert_eq!((replay.token.as_str(), replay.outcome.as_deref()), ("r", Some("0 dead letters marked")));
+    assert_eq!(replay.time.map(|time| time.0.to_string()).as_deref(), Some("2026-11-23T01:00:00Z"));
     assert!(handled.sync.is_some() && handled.confirm_sweep.is_some());
     reconcile(&world, requests);
     assert_eq!(runs(&world).len(), 1);
@@ -417,7 +424,7 @@ fn a_connectors_own_data_policy_wins_over_its_tenants() {
         let mut input = input(&world, own);
         input.tenant.as_mut().expect("tenant").data_policy = of_tenant;
         run(&world, Reconcile::new(input, RESYNC));
-        world.state().connectors["hubspot"].config.data_policy
+        world.projected("hubspot").expect("projected").config.data_policy
     };
     assert_eq!(policy(DataPolicy::Retain, json!({})), config::DataPolicy::Retain);
     assert_eq!(policy(DataPolicy::Delete, json!({})), config::DataPolicy::Delete);
@@ -441,8 +448,9 @@ fn the_annotation_asks_once_and_taking_it_away_asks_for_nothing() {
 fn no_plaintext_is_in_what_is_shown_or_stored() {
     let world = world();
     reconcile(&world, json!({}));
+    let row = world.projected("hubspot").expect("projected");
     let state = world.state();
-    let stored = format!("{:?} {:?} {:?}", state.connectors, state.statuses, state.workflows);
+    let stored = format!("{row:?} {:?} {:?}", state.statuses, state.workflows);
     assert!(!stored.contains("canary"));
     assert_eq!(CONNECTOR_CONTROL.part(&ConnectorStatus::default()).fields["observedGeneration"], -1);
 }
@@ -460,27 +468,27 @@ fn deletion_marks_the_row_only_where_the_claim_is_the_objects() {
     let mut foreign = gone.clone();
     foreign.key.namespace = "elsewhere".to_owned();
     run(&world, Remove::new(foreign, installation.clone()));
-    assert_eq!(world.state().connectors.len(), 1);
+    assert!(world.projected("hubspot").is_some());
     assert_eq!(world.state().schedules.len(), 1);
     let mut earlier = gone.clone();
     earlier.key.uid = "of a life before".to_owned();
     run(&world, Remove::new(earlier, installation.clone()));
-    assert_eq!(world.state().connectors.len(), 1, "a removal that comes late is not of the next life");
+    assert!(world.projected("hubspot").is_some(), "a removal that comes late is not of the next life");
     reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
     run(&world, Remove::mark(gone.clone(), installation.clone()));
-    let state = world.state();
-    assert!(state.connectors.is_empty() && state.schedules.len() == 1, "what is missing may come later");
-    drop(state);
+    assert!(
+        world.projected("hubspot").is_none() && world.state().schedules.len() == 1,
+        "what is missing may come later"
+    );
     for fault in every_fault(4) {
         reconcile(&world, json!({"sync": {"schedules": ["0 * * * *"]}}));
         world.fail(Some(fault));
         run(&world, Remove::new(gone.clone(), installation.clone()));
         world.fail(None);
-        let state = world.state();
-        assert!(!state.connectors.is_empty() || state.schedules.is_empty(), "no row, no sweep: {fault:?}");
-        drop(state);
+        let is_projected = world.projected("hubspot").is_some();
+        assert!(is_projected || world.state().schedules.is_empty(), "no row, no sweep: {fault:?}");
         run(&world, Remove::new(gone.clone(), installation.clone()));
-        assert!(world.state().connectors.is_empty(), "{fault:?}");
+        assert!(world.projected("hubspot").is_none(), "{fault:?}");
         assert!(world.state().schedules.is_empty(), "{fault:?}");
     }
 }

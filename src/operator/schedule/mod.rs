@@ -80,6 +80,8 @@ pub struct EnsureSchedule {
     known_echo: Option<String>,
     change: Change,
     content_written: bool,
+    /// Conflict token of what our last write was to replace.
+    written_over: Vec<u8>,
     writes: u8,
     phase: Phase,
 }
@@ -112,6 +114,7 @@ impl EnsureSchedule {
             known_echo,
             change: Change::None,
             content_written: false,
+            written_over: Vec::new(),
             writes: 0,
             phase: Phase::Begin,
         }
@@ -169,7 +172,10 @@ impl EnsureSchedule {
             // Its object is back.
             _ if seen.left && !self.content_written => Verdict::Write(Change::Updated),
             (Some(hash), known) if *hash == self.wanted.hash() => match known {
-                Some(known) if !self.content_written && *known != seen.echo => {
+                // An edit that is still there is not the echo of its correction: the server has yet to carry that out.
+                Some(known)
+                    if *known != seen.echo && (!self.content_written || self.written_over == seen.conflict_token) =>
+                {
                     Verdict::Drift(edited_parts(known, &seen.echo))
                 }
                 // Without a known echo (status lost) an edit by hand cannot be told.
@@ -188,6 +194,7 @@ impl EnsureSchedule {
     fn update(&mut self, change: Change, seen: &SeenSchedule, state: ScheduleState) -> Progress {
         let content = (change != Change::None).then(|| self.wanted.clone());
         self.content_written |= content.is_some();
+        self.written_over.clone_from(&seen.conflict_token);
         let (id, conflict_token) = (self.wanted.id.clone(), seen.conflict_token.clone());
         let update = ScheduleUpdate { id, content, state, conflict_token };
         self.write(change, Request::UpdateSchedule(Box::new(update)))

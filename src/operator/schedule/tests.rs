@@ -142,7 +142,11 @@ fn an_edit_by_hand_shows_as_another_echo_and_is_put_right_with_the_conflict_toke
     let written = update(machine.next(described(seen(&wanted()))));
     assert_eq!((written.conflict_token, written.content), (vec![1], Some(wanted())));
     asks(&machine.next(Some(Ok(Answer::Done))), "DescribeSchedule");
-    let ensured = ensured(machine.next(described(seen(&wanted()))));
+    let not_yet = update(machine.next(described(seen(&wanted()))));
+    assert_eq!(not_yet.conflict_token, [1], "the edit that is still there is no echo of its correction");
+    asks(&machine.next(Some(Ok(Answer::Done))), "DescribeSchedule");
+    let corrected = SeenSchedule { conflict_token: vec![2], ..seen(&wanted()) };
+    let ensured = ensured(machine.next(described(corrected)));
     assert_eq!((ensured.change, ensured.status.echo_hash), (Change::DriftCorrected, Some(seen(&wanted()).echo)));
 }
 

@@ -146,12 +146,15 @@ fn only_what_is_still_ours_and_still_without_object_is_deleted() {
             assert_eq!(world.state().schedules.len(), 1);
         }
         let world = world(|_| ());
-        let object = (Kind::TenantSchedule, "acme".to_owned(), "acme".to_owned());
+        let object = |tenant: &str| {
+            let spec = serde_json::json!({"tenantId": tenant});
+            world.state().apply(Kind::TenantSchedule, "acme", "acme", spec);
+        };
         for tenant in ["acme", ""] {
-            world.state().objects.insert(object.clone(), tenant.to_owned());
+            object(tenant);
             assert_eq!(examine(&world, delete), Ok(Verdict::NoOrphan), "the watch was behind");
         }
-        world.state().objects.insert(object, "another".to_owned());
+        object("another");
         let expected = if delete { Verdict::Deleted } else { Verdict::Orphan };
         assert_eq!(examine(&world, delete), Ok(expected), "the name is another tenant's now");
         assert_eq!(world.state().schedules.is_empty(), delete);
@@ -166,13 +169,13 @@ fn whatever_call_fails_the_next_pass_ends_with_claim_and_schedule_gone() {
     assert_eq!(calls, ["DescribeSchedule", "TenantOf", "RemoveTenant", "DeleteSchedule"]);
     for fault in every_fault(calls.len()) {
         let world = world(|_| ());
+        world.claim("acme", "acme", "acme");
         world.fail(Some(fault));
         assert!(examine(&world, true).is_err(), "{fault:?}");
         world.fail(None);
         examine(&world, true).expect("the outage is over");
         assert!(world.state().schedules.is_empty(), "{fault:?}");
-        assert!(world.state().removed_tenants.iter().all(|tenant| tenant == "acme"), "{fault:?}");
-        assert!(!world.state().removed_tenants.is_empty(), "{fault:?}");
+        assert_eq!(world.removed_tenants(), ["acme"], "{fault:?}");
     }
 }
 
@@ -181,8 +184,9 @@ fn the_claim_that_goes_is_that_of_the_schedules_own_tenant() {
     let mut strange = wanted();
     strange.input = serde_json::json!({"tenantId": "another"});
     let world = FakeWorld::default();
+    world.claim("acme", "acme", "acme");
     let seen = seen(&WantedSchedule { owner: wanted().owner, ..strange });
     world.state().schedules.insert(wanted().id, seen);
     assert_eq!(examine(&world, true), Ok(Verdict::Deleted));
-    assert!(world.state().removed_tenants.is_empty());
+    assert!(world.removed_tenants().is_empty());
 }

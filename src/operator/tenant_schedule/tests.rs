@@ -16,7 +16,7 @@ use crate::{
         world::Kind,
         world_fake::{FakeWorld, every_fault, key, run},
     },
-    store::{Owner, Pool, TenantClaim},
+    store::Pool,
     temporal::schedules::SeenSchedule,
 };
 
@@ -27,16 +27,18 @@ fn now() -> Timestamp {
 }
 
 fn input(world: &FakeWorld, spec: serde_json::Value) -> Input {
-    let state = world.state();
+    let key = key(Kind::TenantSchedule, "acme");
+    let mut state = world.state();
+    state.exists(&key);
     let status = state.statuses.last().map(|part| serde_json::from_value(part.clone()).expect("a status"));
     Input {
-        key: key(Kind::TenantSchedule, "acme"),
+        has_finalizer: state.has_finalizer(&key),
+        key,
         generation: 1,
         spec: serde_json::from_value(spec).expect("a spec"),
         status: status.unwrap_or_default(),
         requested_at: None,
         force_delete: false,
-        has_finalizer: state.finalizer,
         cron_suspected: false,
         deleting: false,
         now: now(),
@@ -186,8 +188,7 @@ fn windows_that_leave_no_tick_are_refused_before_temporal_sees_them() {
 #[test]
 fn a_tenant_held_by_another_namespace_is_stalled_without_naming_it() {
     let world = FakeWorld::default();
-    let owner = Owner { cluster_id: String::new(), namespace: "secret-customer".to_owned(), name: "x".to_owned() };
-    world.state().claims.insert("acme".to_owned(), TenantClaim { owner, pool: Pool::Shared });
+    world.claim("acme", "secret-customer", "x");
     let outcome = reconcile(&world, spec());
     assert_eq!(outcome.notes.len(), 1);
     let status = shown(&world);
@@ -214,27 +215,27 @@ fn a_tenants_own_workers_are_granted_with_its_claim_whatever_call_fails() {
         world.fail(None);
         reconcile(&world, dedicated());
         assert_eq!(shown(&world), shown(&undisturbed), "{fault:?}");
-        assert_eq!(world.state().claims["acme"].pool, Pool::Dedicated, "{fault:?}");
+        assert_eq!(world.pool(), Pool::Dedicated, "{fault:?}");
         assert!(world.state().pools.contains_key("acme"), "{fault:?}");
     }
     reconcile(&undisturbed, spec());
-    assert_eq!(undisturbed.state().claims["acme"].pool, Pool::Left);
+    assert_eq!(undisturbed.pool(), Pool::Left);
 }
 
 #[test]
 fn one_pool_too_many_is_stalled_applies_nothing_and_is_granted_when_another_leaves() {
     let world = FakeWorld::default();
     reconcile(&world, spec());
-    world.state().pools_left = Some(0);
+    world.take_every_pool();
     world.fail(None);
     let outcome = reconcile(&world, dedicated());
     assert_eq!(reasons(&outcome), ["TooManyPools"]);
     assert_eq!(world.calls(), ["PutTenant", "ApplyStatus"]);
     assert_eq!(condition(&world, "Stalled"), "True/TooManyPools");
     assert!(matches!(outcome.again, Again::After(rest) if rest <= RESYNC), "it is asked for again");
-    assert_eq!(world.state().claims["acme"].pool, Pool::Shared, "it goes on where it was");
+    assert_eq!(world.pool(), Pool::Shared, "it goes on where it was");
     assert!(world.state().pools.is_empty(), "no identity is made for it");
-    world.state().pools_left = Some(1);
+    world.leave_a_pool();
     reconcile(&world, dedicated());
     assert_eq!(condition(&world, "Ready"), "True/Scheduled");
 }
@@ -264,7 +265,7 @@ fn deletion_removes_the_schedule_then_the_finalizer_whatever_fails_on_the_way() 
         world.fail(None);
         run(&world, Remove::new(input(&world, spec())));
         assert!(world.state().schedules.is_empty(), "{fault:?}");
-        assert!(!world.state().finalizer, "{fault:?}");
+        assert!(!world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")), "{fault:?}");
     }
 }
 
@@ -278,7 +279,7 @@ fn a_blocked_deletion_says_so_once_and_force_delete_ends_it() {
         assert!(matches!(outcome.again, Again::BackOff(_)));
         assert_eq!(outcome.notes.len(), usize::from(round == 0), "one Event");
         assert!(shown(&world).conditions.iter().any(|condition| condition.reason == "CleanupBlocked"));
-        assert!(world.state().finalizer);
+        assert!(world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")));
     }
     world.fail(None);
     let forced = Input { force_delete: true, ..input(&world, spec()) };
@@ -301,12 +302,12 @@ fn a_schedule_left_on_purpose_carries_a_mark_before_its_object_goes_and_loses_it
         reconcile(&world, orphan());
         world.fail(Some(fault));
         run(&world, Remove::new(input(&world, orphan())));
-        let released = !world.state().finalizer;
+        let released = !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme"));
         assert!(!released || world.state().schedules.values().all(|seen| seen.left), "the mark goes first ({fault:?})");
         world.fail(None);
         run(&world, Remove::new(input(&world, orphan())));
         assert!(world.state().schedules.values().all(|seen| seen.left), "{fault:?}");
-        assert!(!world.state().finalizer, "{fault:?}");
+        assert!(!world.state().has_finalizer(&key(Kind::TenantSchedule, "acme")), "{fault:?}");
         reconcile(&world, orphan());
         assert!(world.state().schedules.values().all(|seen| !seen.left), "{fault:?}");
     }
@@ -319,7 +320,10 @@ fn a_schedule_of_somebody_else_is_not_marked_as_left() {
     by_hand(&world, |seen| seen.owner = None);
     let orphan = json!({"tenantId": "acme", "deletionPolicy": "Orphan"});
     run(&world, Remove::new(input(&world, orphan)));
-    assert!(world.state().schedules.values().all(|seen| !seen.left) && !world.state().finalizer);
+    assert!(
+        world.state().schedules.values().all(|seen| !seen.left)
+            && !world.state().has_finalizer(&key(Kind::TenantSchedule, "acme"))
+    );
 }
 
 #[test]

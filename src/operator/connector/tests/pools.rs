@@ -1,17 +1,20 @@
 //! Credentials go where the tenant's activities go (R14, R22).
 
 use super::*;
-use crate::credentials::{Envelope, Opener};
+use crate::{
+    credentials::{Envelope, Opener},
+    store::Pool,
+};
 
 /// A world whose tenant has workers of its own.
 fn dedicated() -> FakeWorld {
     let world = world();
-    world.state().claims.get_mut("acme").expect("claim").pool = Pool::Dedicated;
+    world.set_pool(Pool::Dedicated);
     world
 }
 
 fn stored(world: &FakeWorld) -> crate::store::BaseCredential {
-    world.state().connectors["hubspot"].credential.clone().expect("a credential")
+    world.projected("hubspot").expect("projected").credential.expect("a credential")
 }
 
 #[test]
@@ -38,7 +41,7 @@ fn the_same_secret_for_other_workers_has_the_same_digest() {
     let input = input(&world, json!({}));
     let mut seen = Vec::new();
     for pool in [Pool::Shared, Pool::Dedicated, Pool::Left] {
-        world.state().claims.get_mut("acme").expect("claim").pool = pool;
+        world.set_pool(pool);
         run(&world, Reconcile::new(input.clone(), RESYNC));
         seen.push(stored(&world));
     }

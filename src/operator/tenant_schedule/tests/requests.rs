@@ -38,7 +38,7 @@ fn tokens_at_first_sight_are_recorded_as_nobodys_so_that_a_lost_mirror_does_not_
     let world = FakeWorld::default();
     let from_git = || backfill("from-git", YESTERDAY);
     reconcile(&world, from_git());
-    assert_eq!(world.state().tenant_tokens.len(), 2);
+    assert_eq!(world.servers.file.rows("SELECT uid FROM tenant_token").len(), 2);
     let mut without_mirror = input(&world, from_git());
     without_mirror.status.last_handled = None;
     run(&world, Reconcile::new(without_mirror, RESYNC));
@@ -90,6 +90,7 @@ fn a_backfill_and_a_trigger_happen_once_whatever_fails_on_the_way_and_whatever_s
         let rebuilt = || {
             let mut input = partly();
             input.key.uid = "uid-2".to_owned();
+            world.state().exists(&input.key);
             input
         };
         let wholly = || Input { status: TenantScheduleStatus::default(), ..rebuilt() };
@@ -108,7 +109,7 @@ fn a_token_that_was_never_confirmed_is_given_up_before_temporal_forgets_it() {
     reconcile(&world, backfill("outage", YESTERDAY));
     world.fail(None);
     let late = Input {
-        now: "2026-11-23T20:59:00Z".parse().expect("timestamp"),
+        now: "2026-11-23T21:00:01Z".parse().expect("timestamp"),
         ..input(&world, backfill("outage", YESTERDAY))
     };
     run(&world, Reconcile::new(late, RESYNC));
