@@ -83,9 +83,9 @@ pub(crate) async fn a_late_status_reaches_the_next_life_of_a_name_and_is_overwri
     let key = servers.create(Kind::TenantSchedule, "late").await;
     ask(servers, Request::ApplyStatus(former, control(7, true))).await;
     assert_eq!(found(servers, &key).await.status["observedGeneration"], 7);
-    let own = StatusPart { fields: json!({"observedGeneration": 1}), ..control(1, false) };
-    ask(servers, Request::ApplyStatus(key.clone(), own)).await;
-    assert_eq!(found(servers, &key).await.status, json!({"observedGeneration": 1}));
+    let own = StatusPart { fields: json!({"observedGeneration": 1, "paused": false}), ..control(1, false) };
+    ask(servers, Request::ApplyStatus(key.clone(), own.clone())).await;
+    assert_eq!(found(servers, &key).await.status, own.fields, "no condition of the former life");
 }
 
 pub(crate) async fn each_manager_writes_its_own_part_of_a_status(servers: &dyn Servers) {
