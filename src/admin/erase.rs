@@ -1,11 +1,11 @@
-//! `gtm-sync erase`: one person, everywhere in the store. The only command that writes.
+//! `gtm-sync erase`: one person, everywhere in the store.
 
-use std::io::{BufRead as _, IsTerminal as _, Write};
+use std::io::Write;
 
 use anyhow::ensure;
 use clap::Args;
 
-use super::{Common, Format, entity, open, print_json, remark, table};
+use super::{Common, Format, confirm, entity, open, print_json, remark, table};
 use crate::{
     ids::{ConnectorId, TenantId},
     model::entity::Entity,
@@ -68,7 +68,7 @@ impl Arguments {
             self.tenant
         );
         if !self.yes {
-            confirm(&self.tenant, &person)?;
+            ask(&self.tenant, &person)?;
         }
         let erased = store.erase(&self.tenant, &person).await?;
         match self.common.output {
@@ -93,8 +93,8 @@ impl Arguments {
     }
 }
 
-/// Asks on a terminal; without one `--yes` must be said.
-fn confirm(tenant: &TenantId, person: &Person) -> anyhow::Result<()> {
+/// Says what is about to be done, and asks.
+fn ask(tenant: &TenantId, person: &Person) -> anyhow::Result<()> {
     let whom = match person {
         Person::Email(address) => format!("everybody with the address {}", table::harmless(address)),
         Person::Record { connector_id, entity, source_id } => {
@@ -107,10 +107,5 @@ fn confirm(tenant: &TenantId, person: &Person) -> anyhow::Result<()> {
     remark(
         "staged batches of the tenant are dropped, too: a sync at work reads those pages again. It cannot be undone.",
     );
-    ensure!(std::io::stdin().is_terminal(), "nobody to ask: say --yes where this is no terminal");
-    remark("Type the tenant's id to go on:");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    ensure!(answer.trim() == tenant.as_str(), "nothing was erased");
-    Ok(())
+    confirm(tenant, "nothing was erased")
 }

@@ -1,5 +1,5 @@
-//! Commands for people on call: look at dead letters and runs, ask for a replay or a discard, erase a person.
-//! They read the store and, but for `erase`, write nothing: a wish is recorded with its effect by the operator (R8), so
+//! Commands for people on call: look at dead letters and runs, ask for a replay or a discard, erase a person, release a tenant.
+//! They read the store and, but for `erase` and `tenants release`, write nothing: a wish is recorded with its effect by the operator (R8), so
 //! `replay` and `discard` print the `kubectl` command that makes it. docs/operations.md is the manual.
 
 mod dead_letters;
@@ -8,8 +8,12 @@ mod kubectl;
 mod payload;
 mod runs;
 mod table;
+mod tenants;
 
-use std::{io::Write, sync::Arc};
+use std::{
+    io::{BufRead as _, IsTerminal as _, Write},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum};
@@ -31,6 +35,9 @@ pub enum Command {
     /// Look at a connector's runs.
     #[command(subcommand)]
     Runs(runs::Command),
+    /// Look at who holds a tenant, and give it up.
+    #[command(subcommand)]
+    Tenants(tenants::Command),
     /// Erase one person of a tenant: rows, texts of linked activities, dead letters, staged batches. Cannot be undone.
     Erase(erase::Arguments),
 }
@@ -44,6 +51,7 @@ impl Command {
         match self {
             Self::DeadLetters(command) => command.run(output).await,
             Self::Runs(command) => command.run(output).await,
+            Self::Tenants(command) => command.run(output).await,
             Self::Erase(arguments) => arguments.run(output).await,
         }
     }
@@ -115,6 +123,16 @@ fn entity(name: &str) -> Result<Entity, String> {
 #[expect(clippy::print_stderr, reason = "the command's remarks, beside its output")]
 fn remark(text: &str) {
     eprintln!("{text}");
+}
+
+/// Asks on a terminal; without one `--yes` must be said.
+fn confirm(tenant: &TenantId, otherwise: &'static str) -> anyhow::Result<()> {
+    ensure!(std::io::stdin().is_terminal(), "nobody to ask: say --yes where this is no terminal");
+    remark("Type the tenant's id to go on:");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    ensure!(answer.trim() == tenant.as_str(), otherwise);
+    Ok(())
 }
 
 fn print_json(output: &mut dyn Write, value: &serde_json::Value) -> anyhow::Result<()> {

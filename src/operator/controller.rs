@@ -225,7 +225,7 @@ pub(super) async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, conte
 /// One reconcile of a Connector as the cache has it; when to look again, unless something changes.
 pub(super) async fn reconcile_connector(object: Arc<Watched<Connector>>, context: Arc<Context>) -> Option<Duration> {
     // A TenantSchedule that is not listed yet is not missing: its Connectors' own schedules would be removed.
-    context.fleet.ready().await;
+    context.fleet.ready_in(&object.meta().namespace.clone().unwrap_or_default()).await;
     let object = match &object.0 {
         Ok(object) => object,
         Err(invalid) => return unreadable::report(Kind::Connector, invalid, &context).await,

@@ -1,11 +1,15 @@
 //! The watch caches: every TenantSchedule and Connector of the watched namespaces, kept by `controller`, read by all.
 //! Objects that this build cannot read are kept as such, so that one of them never stalls the others.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use futures::{FutureExt as _, future};
 use kube::{
     Resource as _,
     core::DeserializeGuard,
@@ -21,6 +25,9 @@ use crate::{
     },
     ids::TenantId,
 };
+
+/// A namespace whose objects cannot be listed is waited for so long after the first that could.
+const STRAGGLERS: Duration = Duration::from_secs(30);
 
 /// An object as watched: read, or known to be unreadable.
 pub type Watched<K> = DeserializeGuard<K>;
@@ -47,6 +54,15 @@ pub struct Scope {
     pub trigger_connector: Trigger<Connector>,
 }
 
+impl Scope {
+    async fn ready(&self) {
+        for listed in &self.listed {
+            // An error means that the watch has ended, and with it the process.
+            let _ended = listed.clone().wait_for(|listed| *listed).await.is_err();
+        }
+    }
+}
+
 /// All caches.
 #[derive(Clone, Default)]
 pub struct Fleet {
@@ -55,19 +71,31 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Whether objects of a namespace are watched.
+    /// Whether all objects of a namespace are in view: what is not seen there is not there.
     #[must_use]
     pub fn watches(&self, namespace: &str) -> bool {
-        self.scope(namespace).is_some()
+        self.scope(namespace).is_some_and(|scope| scope.listed.iter().all(|listed| *listed.borrow()))
     }
 
-    /// Waits until every cache holds the first full list.
+    /// Waits until every cache holds the first full list. A namespace that may not be listed (deleted, with our rights in it)
+    /// is not waited for much longer than the first one; `watches` tells that it is not in view.
     pub async fn ready(&self) {
-        for scope in &self.scopes {
-            for listed in &scope.listed {
-                // An error means that the watch has ended, and with it the process.
-                let _ended = listed.clone().wait_for(|listed| *listed).await.is_err();
-            }
+        let each = || self.scopes.iter().map(|scope| scope.ready().boxed());
+        let some = async {
+            future::select_all(each()).await;
+            tokio::time::sleep(STRAGGLERS).await;
+        };
+        tokio::select! {
+            biased;
+            _ = future::join_all(each()) => {}
+            () = some => {}
+        }
+    }
+
+    /// Waits until the caches of a namespace hold the first full list.
+    pub async fn ready_in(&self, namespace: &str) {
+        if let Some(scope) = self.scope(namespace) {
+            scope.ready().await;
         }
     }
 

@@ -84,7 +84,8 @@ pub async fn leading(store: &dyn Store, of: &str, dependencies: &Dependencies) -
     }
 }
 
-/// Waits until the API server serves both CRDs in the watched scope.
+/// Waits until the API server serves both CRDs. One watched namespace that may not be read holds up no other: its watch is
+/// tried until it may, and till then what is asked for there stands as it is.
 pub async fn crds(client: &Client, namespace: Option<&str>, dependencies: &Dependencies, metrics: &Metrics) {
     let mut told = false;
     loop {
@@ -98,6 +99,11 @@ pub async fn crds(client: &Client, namespace: Option<&str>, dependencies: &Depen
         metrics.crd_missing.set(i64::from(missing));
         match served {
             Ok(()) => return,
+            Err(error) if namespace.is_some() && error.class() == Class::Unauthorised => {
+                let namespace = namespace.unwrap_or_default();
+                tracing::warn!(namespace, %error, "may not be watched: check that it exists, and the operator's Role in it");
+                return;
+            }
             Err(error) if !told => {
                 told = true;
                 if missing {

@@ -88,6 +88,10 @@ pub trait Store: TokenStore + Send + Sync {
     /// namespace (R5), rows stay. Does nothing unless (cluster id, namespace, name) is the claim's.
     async fn remove_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<(), Error>;
 
+    /// Gives a tenant's claim up, for whoever asks next, in another namespace or cluster, too (R5); marks its Connectors removed,
+    /// as their next projection undoes. For people: an operator whose TenantSchedule is there takes it again. Whether `owner` held it.
+    async fn release_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<bool, Error>;
+
     /// Who holds a tenant's claim, removed or not.
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<TenantClaim>, Error>;
 

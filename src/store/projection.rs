@@ -39,9 +39,10 @@ impl StoredProjection {
 
 impl Owner {
     /// Whether this owner may write where `holder` holds the claim: the same name in the same place always (R45),
-    /// another name of the same namespace once the holder is removed, another namespace never by itself (R5).
+    /// another name of the same namespace once the holder is removed, another namespace never by itself (R5), and everybody
+    /// what was given up.
     pub(super) fn may_take_over(&self, holder: &Self, holder_removed: bool) -> bool {
-        self.same_place(holder) && (self.name == holder.name || holder_removed)
+        *holder == Self::nobody() || self.same_place(holder) && (self.name == holder.name || holder_removed)
     }
 
     fn same_place(&self, other: &Self) -> bool {
@@ -108,6 +109,7 @@ mod tests {
         assert!(!owner("a", "other").may_take_over(&holder, false));
         assert!(owner("a", "other").may_take_over(&holder, true));
         assert!(!owner("b", "acme").may_take_over(&holder, true));
+        assert!(owner("b", "acme").may_take_over(&Owner::nobody(), true), "given up");
     }
 
     #[test]

@@ -86,6 +86,26 @@ impl Stored {
     }
 }
 
+#[tokio::test]
+async fn a_tenant_is_released_only_by_the_namespace_that_holds_it_and_once_it_is_deleted_or_given_up_for_lost() {
+    let stored = Stored::new().await;
+    let shown = stored.answer("tenants show --tenant acme");
+    assert!(shown.starts_with("TENANT") && shown.contains("Held") && shown.contains("tenant-acme"), "{shown}");
+    for (arguments, told) in [
+        ("tenants release --tenant acme --namespace other --yes", "is held from namespace tenant-acme"),
+        ("tenants release --tenant acme --namespace tenant-acme --yes", "--even-if-held"),
+        ("tenants release --tenant acme --namespace tenant-acme --even-if-held", "say --yes"),
+        ("tenants release --tenant acne --namespace tenant-acme --yes", "no tenant acne"),
+    ] {
+        let refusal = stored.refusal(arguments);
+        assert!(refusal.contains(told), "{arguments}: {refusal}");
+    }
+    assert_eq!(stored.json("tenants show --tenant acme")["state"], "Held", "nothing was released");
+    let released = stored.json("tenants release --tenant acme --namespace tenant-acme --even-if-held --yes");
+    assert_eq!((&released["state"], &released["namespace"]), (&json!("Free"), &json!("")));
+    assert!(stored.refusal("tenants release --tenant acme --namespace tenant-acme --yes").contains("free already"));
+}
+
 const OF_HUBSPOT: &str = "--tenant acme --connector hubspot";
 
 #[tokio::test]

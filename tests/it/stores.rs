@@ -153,6 +153,7 @@ conformance! {
         migrating_again_keeps_version_and_installation
         the_first_claim_wins_and_its_owner_may_come_back_with_a_new_uid
         a_removed_tenant_lists_nothing_and_its_claim_stays_with_its_namespace
+        a_claim_that_was_given_up_is_taken_by_whoever_asks_next_with_its_connectors
         an_equal_projection_writes_nothing_and_a_changed_one_is_a_new_revision
         a_connector_outside_the_claims_namespace_is_refused
         the_later_of_two_connectors_with_one_joined_name_is_refused

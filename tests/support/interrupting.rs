@@ -298,6 +298,7 @@ every_method! { STORE_METHODS of Store:
     Operators(Nobodys) take_leadership(of: &str) -> Arc<dyn Store>;
     Operators(Nobodys) put_tenant(tenant: &TenantProjection) -> ClaimOutcome;
     Operators(Nobodys) remove_tenant(tenant: &TenantId, owner: &Owner) -> ();
+    Operators(Nobodys) release_tenant(tenant: &TenantId, owner: &Owner) -> bool;
     Operators(Nobodys) tenant_claim(tenant: &TenantId) -> Option<TenantClaim>;
     Operators(Nobodys) dedicated_pools(cluster_id: &str) -> Vec<DedicatedPool>;
     Operators(Nobodys) record_tenant_tokens(tenant: &TenantId, uid: &str, tokens: &BTreeMap<TenantVerb, String>) -> BTreeMap<TenantVerb, Timestamp>;

@@ -65,7 +65,7 @@ pub(crate) async fn a_claim_is_held_by_the_first(servers: &dyn Servers) {
         let removed = Request::RemoveTenant("acme".parse().expect("an id"), owner(of));
         assert_eq!(ask(servers, removed).await, Answer::Done);
     }
-    let claim = TenantClaim { owner: owner("acme"), pool: Pool::Shared };
+    let claim = TenantClaim { owner: owner("acme"), pool: Pool::Shared, removed: false };
     assert_eq!(ask(servers, claimant()).await, Answer::Claimant(Some(claim)), "for good");
     assert_eq!(refused(servers, connector("elsewhere", "1", None)).await, Class::Invalid);
 }

@@ -26,7 +26,7 @@ use crate::{
         status_part::{CONNECTOR_CONTROL, status_of},
         world::{Answer, Reply, Request, Step},
     },
-    store::{BaseCredential, ConnectorAnswer, Pool, TenantClaim, Verb},
+    store::{BaseCredential, ConnectorAnswer, Owner, Pool, TenantClaim, Verb},
     temporal::schedules::WantedSchedule,
 };
 
@@ -125,7 +125,8 @@ impl Reconcile {
     }
 
     fn claimant(&mut self, claimant: Option<TenantClaim>) -> Option<Request> {
-        let Some(TenantClaim { owner, pool }) = claimant else { return self.unclaimed() };
+        let held = claimant.filter(|claim| claim.owner != Owner::nobody());
+        let Some(TenantClaim { owner, pool, .. }) = held else { return self.unclaimed() };
         let ours =
             owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace;
         if !ours {

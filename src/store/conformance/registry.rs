@@ -3,7 +3,10 @@
 use gtm_sync::{
     contract::workflows::ConnectionStatus,
     model::cursor::Cursor,
-    store::{ClaimOutcome, ConnectorProjection, DesiredState, Error, SCHEMA_VERSIONS, TenantProjection, Verb},
+    store::{
+        ClaimOutcome, ConnectorProjection, DesiredState, Error, Owner, SCHEMA_VERSIONS, TenantClaim, TenantProjection,
+        Verb,
+    },
 };
 
 use super::world::{
@@ -48,6 +51,27 @@ pub(crate) async fn a_removed_tenant_lists_nothing_and_its_claim_stays_with_its_
     assert_eq!(world.store.put_tenant(&thief).await, Ok(ClaimOutcome::HeldBy(tenant().owner)));
     let renamed = TenantProjection { owner: owner("team-a", "renamed"), ..tenant() };
     assert_eq!(world.store.put_tenant(&renamed).await, Ok(ClaimOutcome::Held));
+    assert_eq!(world.store.list_connected(&tenant_id()).await.expect("lists").connectors.len(), 1);
+}
+
+pub(crate) async fn a_claim_that_was_given_up_is_taken_by_whoever_asks_next_with_its_connectors(world: &World) {
+    world.projected().await;
+    assert_eq!(world.store.release_tenant(&tenant_id(), &owner("team-b", "acme")).await, Ok(false), "not its owner");
+    assert_eq!(world.store.tenant_claim(&tenant_id()).await, Ok(Some(claim())));
+    assert_eq!(world.store.release_tenant(&tenant_id(), &tenant().owner).await, Ok(true));
+    let nobodys = TenantClaim { owner: Owner::nobody(), removed: true, ..claim() };
+    assert_eq!(world.store.tenant_claim(&tenant_id()).await, Ok(Some(nobodys)));
+    let listed = world.store.list_connected(&tenant_id()).await.expect("lists").connectors;
+    assert_eq!(listed, [], "nothing runs while nobody holds it");
+    assert!(world.store.put_connector(&connector()).await.is_err(), "nor is anything projected");
+
+    let next = TenantProjection { owner: owner("team-b", "acme"), ..tenant() };
+    assert_eq!(world.store.put_tenant(&next).await, Ok(ClaimOutcome::Held));
+    assert_eq!(world.store.put_tenant(&tenant()).await, Ok(ClaimOutcome::HeldBy(next.owner.clone())));
+    let listed = world.store.list_connected(&tenant_id()).await.expect("lists").connectors;
+    assert_eq!(listed, [], "no Connector of the former holder");
+    let moved = ConnectorProjection { owner: owner("team-b", "hubspot"), uid: "uid-b".to_owned(), ..connector() };
+    world.store.put_connector(&moved).await.expect("projects");
     assert_eq!(world.store.list_connected(&tenant_id()).await.expect("lists").connectors.len(), 1);
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn tenant() -> TenantProjection {
 
 /// The claim of `tenant`.
 pub(crate) fn claim() -> TenantClaim {
-    TenantClaim { owner: tenant().owner, pool: Pool::Shared }
+    TenantClaim { owner: tenant().owner, pool: Pool::Shared, removed: false }
 }
 
 pub(crate) fn sealed(text: &str) -> Sealed {

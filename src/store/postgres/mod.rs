@@ -183,6 +183,10 @@ impl Store for PostgresStore {
         lead!(self, "remove a tenant", |transaction| tenants::remove(&transaction, tenant, owner))
     }
 
+    async fn release_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<bool, Error> {
+        transact!(self, "release a tenant", |transaction| tenants::release(&transaction, tenant, owner))
+    }
+
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<TenantClaim>, Error> {
         lead!(self, "read a tenant's claim", |transaction| tenants::find(&transaction, tenant))
     }

@@ -111,9 +111,29 @@ pub(super) async fn remove(client: &impl GenericClient, tenant: &TenantId, owner
     Ok(())
 }
 
+/// `Store::release_tenant`.
+pub(super) async fn release(transaction: &Transaction<'_>, tenant: &TenantId, owner: &Owner) -> Result<bool, Fault> {
+    const RELEASE: &str = "UPDATE gtm.tenant SET cluster_id = '', namespace = '', name = '', uid = '',
+            removed_at = coalesce(removed_at, now()), updated_at = now()
+        WHERE tenant_id = $1 AND cluster_id = $2 AND namespace = $3 AND name = $4";
+    const REMOVE: &str = "UPDATE gtm.connector SET removed_at = now(), updated_at = clock_timestamp(),
+            revision = revision + 1
+        WHERE tenant_id = $1 AND removed_at IS NULL";
+    let values: query::Values<'_> = &[&tenant.as_str(), &owner.cluster_id, &owner.namespace, &owner.name];
+    let released = query::execute(transaction, RELEASE, values).await? > 0;
+    if released {
+        query::execute(transaction, REMOVE, &[&tenant.as_str()]).await?;
+    }
+    Ok(released)
+}
+
 /// `Store::tenant_claim`.
 pub(super) async fn find(client: &impl GenericClient, tenant: &TenantId) -> Result<Option<TenantClaim>, Fault> {
-    Ok(claim(client, FIND, tenant).await?.map(|claim| TenantClaim { owner: claim.owner, pool: claim.pool }))
+    Ok(claim(client, FIND, tenant).await?.map(|claim| TenantClaim {
+        owner: claim.owner,
+        pool: claim.pool,
+        removed: claim.removed,
+    }))
 }
 
 /// `Store::record_tenant_tokens`.

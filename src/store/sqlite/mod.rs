@@ -143,6 +143,11 @@ impl Store for SqliteStore {
         self.lead(&self.writer, "remove a tenant", move |tx| tenants::remove(tx, &tenant, &owner)).await
     }
 
+    async fn release_tenant(&self, tenant: &TenantId, owner: &Owner) -> Result<bool, Error> {
+        let (tenant, owner) = (tenant.clone(), owner.clone());
+        self.writer.transact("release a tenant", move |tx| tenants::release(tx, &tenant, &owner)).await
+    }
+
     async fn tenant_claim(&self, tenant: &TenantId) -> Result<Option<TenantClaim>, Error> {
         let tenant = tenant.clone();
         self.lead(&self.reader, "read a tenant's claim", move |tx| tenants::find(tx, &tenant)).await

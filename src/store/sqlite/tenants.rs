@@ -23,7 +23,8 @@ const FIND: &str =
 
 const PUT: &str = "INSERT INTO tenant (tenant_id, cluster_id, namespace, name, uid, wait_seconds, pool, updated_at)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-    ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name, uid = excluded.uid,
+    ON CONFLICT (tenant_id) DO UPDATE SET cluster_id = excluded.cluster_id,
+        namespace = excluded.namespace, name = excluded.name, uid = excluded.uid,
         wait_seconds = excluded.wait_seconds, pool = excluded.pool, removed_at = NULL, updated_at = excluded.updated_at";
 
 struct Claim {
@@ -100,9 +101,34 @@ pub(super) fn remove(transaction: &Transaction<'_>, tenant: &TenantId, owner: &O
     Ok(())
 }
 
+/// `Store::release_tenant`.
+pub(super) fn release(transaction: &Transaction<'_>, tenant: &TenantId, owner: &Owner) -> Result<bool, Fault> {
+    let released = transaction
+        .prepare_cached(
+            "UPDATE tenant SET cluster_id = '', namespace = '', name = '', uid = '',
+                 removed_at = coalesce(removed_at, ?5), updated_at = ?5
+             WHERE tenant_id = ?1 AND cluster_id = ?2 AND namespace = ?3 AND name = ?4",
+        )?
+        .execute(params![tenant.as_str(), owner.cluster_id, owner.namespace, owner.name, At::now()])?
+        > 0;
+    if released {
+        transaction
+            .prepare_cached(
+                "UPDATE connector SET removed_at = ?2, updated_at = ?2, revision = revision + 1
+                 WHERE tenant_id = ?1 AND removed_at IS NULL",
+            )?
+            .execute(params![tenant.as_str(), At::now()])?;
+    }
+    Ok(released)
+}
+
 /// `Store::tenant_claim`.
 pub(super) fn find(transaction: &Transaction<'_>, tenant: &TenantId) -> Result<Option<TenantClaim>, Fault> {
-    Ok(claim(transaction, tenant)?.map(|claim| TenantClaim { owner: claim.owner, pool: claim.pool }))
+    Ok(claim(transaction, tenant)?.map(|claim| TenantClaim {
+        owner: claim.owner,
+        pool: claim.pool,
+        removed: claim.removed,
+    }))
 }
 
 /// `Store::record_tenant_tokens`.

@@ -27,6 +27,14 @@ pub struct Owner {
     pub name: String,
 }
 
+impl Owner {
+    /// Of a claim that was given up: whoever asks next has it.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self { cluster_id: String::new(), namespace: String::new(), name: String::new() }
+    }
+}
+
 /// Dedicated pools a Temporal namespace, and with it a store, may have: the server takes 100 Worker Deployments
 /// (`matching.maxDeployments`), and the shared pool and pools that are being drained need some (R22).
 pub const MAX_DEDICATED_POOLS: i64 = 90;
@@ -104,6 +112,8 @@ pub struct TenantClaim {
     pub owner: Owner,
     /// Where its activities go, and so to whom its credentials are sealed.
     pub pool: Pool,
+    /// Its TenantSchedule is gone, as far as anybody told.
+    pub removed: bool,
 }
 
 /// Whether a tenant's claim was granted.

@@ -107,3 +107,33 @@ async fn with_the_rights_of_the_chart_in_all_namespaces_the_operator_reads_no_se
     let passed = life(&installation, &own, &[], server.config()).await;
     judge(&passed, &own, &installation.namespace);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal, helm"]
+async fn a_watched_namespace_that_may_not_be_read_holds_up_no_other_and_is_served_once_it_may() {
+    let mut installation = Installation::new().await;
+    let own = crds::namespace(&installation.client, "own").await;
+    let closed = crds::namespace(&installation.client, "closed").await;
+    let release = fresh("gtm-sync");
+    let open = format!("watchNamespaces={{{}}}", installation.namespace);
+    chart::grant(&installation.client, &release, &own, Some(&open)).await;
+    let account = format!("system:serviceaccount:{own}:{release}-operator");
+    let operator = installation
+        .operator_in(gate::impersonating(gate::direct().await, &account), |settings| {
+            settings.namespace.clone_from(&own);
+            settings.watch_namespaces = vec![closed.clone(), installation.namespace.clone()];
+        })
+        .await;
+    installation.apply_secret("crm", json!({"accessToken": "x"})).await;
+    installation.apply_tenant("acme", json!({"tenantId": "acme"})).await;
+    installation.apply_connector("hubspot", json!({})).await;
+    installation.tenant_ready("acme", "True", "Scheduled").await;
+    installation.connector_ready("hubspot", "True", "Configured").await;
+
+    installation.namespace.clone_from(&closed);
+    installation.apply_tenant("globex", json!({"tenantId": "globex"})).await;
+    let opened = format!("watchNamespaces={{{closed}}}");
+    chart::grant(&installation.client, &release, &own, Some(&opened)).await;
+    installation.tenant_ready("globex", "True", "Scheduled").await;
+    operator.stop().await;
+}
