@@ -26,7 +26,7 @@ pub(super) struct Scenario {
 }
 
 /// All of them; those about tenants alone come first.
-pub(super) const ALL: [Scenario; 20] = [
+pub(super) const ALL: [Scenario; 21] = [
     Scenario {
         name: "tenant",
         script: tenant,
@@ -154,6 +154,16 @@ pub(super) const ALL: [Scenario; 20] = [
         name: "connector-bereft",
         script: connector_bereft,
         end: &["Connector acme/hubspot: TenantScheduleNotFound", "Connector acme/stays: TenantScheduleNotFound"],
+    },
+    Scenario {
+        name: "statuses-lost",
+        script: statuses_lost,
+        end: &[
+            "TenantSchedule acme/acme: Scheduled",
+            "Connector acme/hubspot: Configured",
+            "Connector acme/stays: Paused",
+            "scheduled-sync-acme: 0 */4 * * *",
+        ],
     },
 ];
 
@@ -361,4 +371,18 @@ fn connector_bereft(of: &mut Simulation) {
     a_connector(of, json!({"sync": {"schedules": ["@hourly"]}}));
     let tenant = of.tenant("acme", "acme", tenant_spec(json!({})));
     deleted(of, &tenant);
+}
+
+/// As a backup without statuses restores objects.
+fn statuses_lost(of: &mut Simulation) {
+    a_home(of);
+    let key = a_connector(of, json!({}));
+    let places: Vec<_> = of.servers.state().objects.keys().cloned().collect();
+    for place in places {
+        of.servers.state().edit(&place, |object| object.parts.clear());
+    }
+    // Found by the next look, and the next comparison of what is observed.
+    of.run_for(1_500);
+    let status = of.servers.state().object(&key).expect("it stays").status();
+    assert_eq!(status["connection"]["status"], "Connected", "{status}");
 }
