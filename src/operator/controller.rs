@@ -206,7 +206,7 @@ pub(super) async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, conte
     let key = input.key.clone();
     let was_ready = input.status.observed_generation == input.generation
         && status_of(&input.status.conditions, READY) == Some("True");
-    let deleting = input.deleting;
+    let (deleting, has_finalizer) = (input.deleting, input.has_finalizer);
     let urgency = urgency(!deleting && input.status.observed_generation == input.generation);
     let world = &context.world;
     let outcome = if deleting {
@@ -216,7 +216,7 @@ pub(super) async fn reconcile_tenant(object: Arc<Watched<TenantSchedule>>, conte
             .await
     };
     let outcome = outcome.unwrap_or_else(Outcome::failed);
-    if !was_ready || deleting {
+    if !was_ready && has_finalizer || deleting {
         context.fleet.trigger_connectors_of(&key.namespace, &object.spec.tenant_id);
     }
     settle(&key, outcome, &context)

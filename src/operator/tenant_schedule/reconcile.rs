@@ -1,4 +1,4 @@
-//! The step that applies a TenantSchedule: finalizer, claim, pool, schedule, tokens, status. Pure (R36).
+//! The step that applies a TenantSchedule: finalizer; then, by itself, claim, pool, schedule, tokens, status. Pure (R36).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -32,6 +32,9 @@ use crate::{
 
 /// Rest after a refusal, which only an edit or an admin mends: the edit triggers, this catches the admin.
 const REFUSED_RECHECK: Duration = Duration::from_secs(60);
+
+/// Rest after the finalizer was added; the watch triggers long before, unless it was interrupted.
+const FINALIZER_ECHO: Duration = Duration::from_secs(10);
 
 /// The step.
 #[derive(Debug)]
@@ -78,6 +81,13 @@ impl Reconcile {
         let handled = tokens::handled_before(&input);
         let (recorded, outcome) = (VecDeque::new(), Outcome::settled(resync));
         Self { input, resync, handled, recorded, cron: None, ensured: None, phase: Phase::Begin, outcome }
+    }
+
+    /// The watch brings the object back with it, and the reconcile that follows does all the rest once. To go on here would
+    /// have that one look again at what it cannot see yet: a status that was written a moment before.
+    fn wait_for_finalizer(&mut self) -> Option<Request> {
+        self.outcome.again = Again::After(FINALIZER_ECHO);
+        None
     }
 
     fn claim(&mut self) -> Option<Request> {
@@ -296,7 +306,8 @@ impl Step for Reconcile {
                 self.phase = Phase::Finalizer;
                 Some(Request::AddFinalizer(self.input.key.clone()))
             }
-            (Phase::Begin, _) | (Phase::Finalizer, Some(Ok(_))) => self.claim(),
+            (Phase::Begin, _) => self.claim(),
+            (Phase::Finalizer, Some(Ok(_))) => self.wait_for_finalizer(),
             (Phase::Claiming, Some(Ok(Answer::Claim(outcome)))) => self.claimed(outcome),
             (Phase::FindingCron, Some(Ok(Answer::CronWorkflow(found)))) => {
                 self.cron = found;
