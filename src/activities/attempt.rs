@@ -5,7 +5,12 @@ use std::time::Duration;
 use temporalio_sdk::activities::{ActivityContext, ActivityError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::{clock, contract::activities::HEARTBEAT_TIMEOUT, error_class::Class, store};
+use crate::{
+    clock,
+    contract::activities::{HEARTBEAT_TIMEOUT, Parked},
+    error_class::Class,
+    store,
+};
 
 /// Left of the attempt's time for reporting its failure before the server calls it a timeout.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -61,6 +66,11 @@ impl Attempt {
             }
         }
     }
+}
+
+/// The next session begins at once, with the connector as it is then.
+pub(super) fn once_more() -> Parked {
+    Parked { until: clock::now(), reason: "the connector changed meanwhile".to_owned() }
 }
 
 /// Heartbeats while `work` goes on, and drops it when the activity is cancelled.

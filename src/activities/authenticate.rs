@@ -5,7 +5,7 @@ use temporalio_sdk::activities::{ActivityContext, ActivityError};
 
 use super::{
     Activities,
-    attempt::Attempt,
+    attempt::{self, Attempt},
     dispatcher::{self, Opened},
     failure, turn,
 };
@@ -144,6 +144,8 @@ async fn take_lease(
             Class::RateLimited(after) => return Ok(turn::no_place(after)),
             _ => return Err(failure::of_store(error)),
         },
+        // Somebody was faster: another run, or an edit or reset of what this one has read.
+        Err(store::Error::StaleRun { .. }) => return Ok(AuthenticateResult::Parked(attempt::once_more())),
         taken => taken.map_err(failure::of_store)?,
     };
     let LeaseGranted { lease, next_seq, stats } = granted;
@@ -177,6 +179,7 @@ fn lease_request(
         tenant_id: input.tenant_id.clone(),
         connector_id: input.connector_id.clone(),
         uid: record.uid.clone(),
+        revision: record.revision,
         account_id: account.id.clone(),
         workflow_id,
         full_sync,

@@ -276,6 +276,7 @@ mod tests {
             tenant_id,
             connector_id,
             uid: projection.uid,
+            revision: 1,
             account_id: "account".to_owned(),
             workflow_id: "run".to_owned(),
             full_sync: true,

@@ -4,7 +4,7 @@ use temporalio_sdk::activities::ActivityError;
 
 use super::{
     Activities,
-    attempt::Attempt,
+    attempt::{self, Attempt},
     dispatcher::{self, Opened},
     failure,
     gather::{Closed, Gathering, Stop},
@@ -49,6 +49,10 @@ async fn fetch(
     let first = first_position(activities, attempt, input).await?;
     let opened = dispatcher::open(activities, attempt, &lease.tenant_id, &lease.connector_id).await;
     let opened = opened.map_err(dispatcher::Refused::into_failure)?;
+    // Another credential may be for another account, and the load's position is this one's (R4).
+    if opened.record.revision != lease.revision {
+        return Ok(SyncBatchResult::Parked(attempt::once_more()));
+    }
     let mut gathering = Gathering::new(activities, attempt, lease, &opened, first.clone());
     let closed = match gathering.gather(give_up).await {
         Ok(closed) => closed,

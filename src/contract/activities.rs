@@ -37,6 +37,9 @@ pub struct Lease {
     pub epoch: String,
     /// Ordered, incremented at take-over (R47).
     pub run_no: i64,
+    /// The connector's revision that was authenticated; whoever finds another one has it authenticated anew (R4).
+    #[serde(default)]
+    pub revision: i64,
     /// Workers were lost where it was taken: starts are counted, and batches are single pages (R44).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub careful: bool,

@@ -188,6 +188,7 @@ conformance! {
         of_two_that_take_one_lease_exactly_one_gets_it
         pause_stop_and_removal_refuse_the_next_commit_and_a_new_lease
         a_load_in_progress_is_continued_unless_it_is_to_be_restarted
+        a_connector_that_was_edited_since_it_was_read_is_not_leased
         a_run_that_goes_on_with_another_account_counts_its_batches_from_there
     }
     commits {

@@ -300,6 +300,28 @@ async fn a_credential_of_another_account_is_said_and_a_reset_starts_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs temporal"]
+async fn a_credential_that_changes_while_a_load_is_at_work_is_looked_at_before_it_is_read_with() {
+    let (stack, first, other) = (Stack::on_sqlite().await, crm(300).await, crm(300).await);
+    other.state().set_portal_id(777);
+    let _worker = stack.worker();
+    acme(&stack, &first).await;
+    first.state().add_fault(Fault::new("deals", 1, Effect::Delay { milliseconds: 6_000 }));
+    stack.start_sync("mixed", "acme", "hubspot", true).await;
+    holds_the_lease(&stack, "mixed").await;
+    let replaced = |connector: &mut ConnectorProjection| {
+        connector.credential.as_mut().expect("a credential").digest = "another".to_owned();
+    };
+    stack.connector("acme", "hubspot", &other.base_url(), &format!("pat-{CANARY}"), replaced).await;
+    // The attempt at work fails; the next one opens the connector anew.
+    drop(first);
+    let Ended::Failed { type_name, .. } = stack.end("mixed").await else { panic!("two accounts were mixed") };
+    assert_eq!(type_name, "Configuration");
+    let read = other.state().stats().requests;
+    assert!(read.keys().all(|request| !request.contains("/crm/")), "nothing is read of it: {:?}", read.keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs temporal"]
 async fn a_terminated_run_is_taken_over_by_the_next_one() {
     let (stack, crm) = (Stack::on_sqlite().await, crm(60).await);
     let _worker = stack.worker();

@@ -132,6 +132,23 @@ pub(crate) async fn a_load_in_progress_is_continued_unless_it_is_to_be_restarted
     assert_eq!(wish.former_outcome, RunOutcome::Terminated);
 }
 
+pub(crate) async fn a_connector_that_was_edited_since_it_was_read_is_not_leased(world: &World) {
+    world.projected().await;
+    // Read before a reset, with a load made of the cursor of then.
+    let stale = request("run", None);
+    let reset = ConnectorProjection {
+        generation: connector().generation + 1,
+        wishes: [(Verb::ResetCursor, "reset".into())].into(),
+        ..connector()
+    };
+    world.store.put_connector(&reset).await.expect("projects");
+    let refused = world.store.take_lease(&stale).await;
+    assert!(matches!(refused, Err(Error::StaleRun { .. })), "{refused:?}");
+    let read = world.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("is there");
+    let granted = world.store.take_lease(&LeaseRequest { revision: read.revision, ..stale }).await.expect("leased");
+    assert_eq!(granted.lease.revision, read.revision);
+}
+
 pub(crate) async fn a_run_that_goes_on_with_another_account_counts_its_batches_from_there(world: &World) {
     world.projected().await;
     let before = world.lease("before").await.lease;

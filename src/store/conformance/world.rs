@@ -163,6 +163,7 @@ pub(crate) fn request(workflow_id: &str, expected: Option<&str>) -> LeaseRequest
         tenant_id: tenant_id(),
         connector_id: connector_id(),
         uid: "uid-1".to_owned(),
+        revision: 1,
         account_id: ACCOUNT.to_owned(),
         workflow_id: workflow_id.to_owned(),
         full_sync: true,

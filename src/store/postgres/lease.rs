@@ -90,7 +90,7 @@ pub(super) async fn holder(
 pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<LeaseGranted, Fault> {
     const ATTEMPTED: &str = "take the lease";
     share::leave_line(transaction, request).await?;
-    bind_account(transaction, request).await?;
+    bind_account(transaction, request, ATTEMPTED).await?;
     let former = holder(transaction, &request.tenant_id, &request.connector_id).await?;
     if former.as_ref().map(|holder| &holder.epoch) != request.expected_epoch.as_ref() {
         return Err(Error::StaleRun { attempted: ATTEMPTED }.into());
@@ -109,6 +109,7 @@ pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) 
         connector_id: request.connector_id.clone(),
         epoch: uuid::Uuid::new_v4().simple().to_string(),
         run_no,
+        revision: request.revision,
         careful: losses && !idle && !request.restart_load,
     };
     if write_state(transaction, request, &lease, next_seq).await? == 0 {
@@ -117,19 +118,27 @@ pub(super) async fn take(transaction: &Transaction<'_>, request: &LeaseRequest) 
     Ok(LeaseGranted { lease, next_seq, stats })
 }
 
-const LOCK_RUNNING: &str = "SELECT c.account_id FROM gtm.connector AS c
+const LOCK_RUNNING: &str = "SELECT c.account_id, c.revision FROM gtm.connector AS c
     WHERE c.tenant_id = $1 AND c.connector_id = $2 AND c.uid = $3 AND c.desired_state = 'running'
         AND c.removed_at IS NULL
         AND NOT EXISTS (SELECT 1 FROM gtm.tenant AS t WHERE t.tenant_id = c.tenant_id AND t.removed_at IS NOT NULL)
     FOR NO KEY UPDATE OF c";
 
-/// Refuses a connector that is not Running or not the one that was read; binds the first account (R4).
-async fn bind_account(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<(), Fault> {
+/// Refuses a connector that is not Running, is not the one that was read, or was edited since; binds the first account (R4).
+async fn bind_account(
+    transaction: &Transaction<'_>,
+    request: &LeaseRequest,
+    attempted: &'static str,
+) -> Result<(), Fault> {
     const BIND: &str = "UPDATE gtm.connector SET account_id = $3, updated_at = clock_timestamp()
         WHERE tenant_id = $1 AND connector_id = $2";
     let (tenant, connector) = (request.tenant_id.as_str(), request.connector_id.as_str());
     let row = query::row(transaction, LOCK_RUNNING, &[&tenant, &connector, &request.uid]).await?;
-    let stored: Option<String> = row.ok_or(Error::Stopped)?.try_get(0)?;
+    let row = row.ok_or(Error::Stopped)?;
+    if row.try_get::<_, i64>(1)? != request.revision {
+        return Err(Error::StaleRun { attempted }.into());
+    }
+    let stored: Option<String> = row.try_get(0)?;
     let unbound = stored.is_none();
     let account_id = keep_account(stored, Some(&request.account_id))?;
     if unbound {

@@ -117,6 +117,7 @@ pub(super) fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Res
         connector_id: request.connector_id.clone(),
         epoch: uuid::Uuid::new_v4().simple().to_string(),
         run_no,
+        revision: request.revision,
         careful: false,
     };
     let next_seq;
@@ -125,19 +126,22 @@ pub(super) fn take(transaction: &Transaction<'_>, request: &LeaseRequest) -> Res
     Ok(LeaseGranted { lease, next_seq, stats })
 }
 
-/// Refuses a connector that is not Running or not the one that was read; binds the first account (R4).
+/// Refuses a connector that is not Running, is not the one that was read, or was edited since; binds the first account (R4).
 fn bind_account(transaction: &Transaction<'_>, request: &LeaseRequest) -> Result<(), Fault> {
     let key = [request.tenant_id.as_str(), request.connector_id.as_str()];
-    let found: Option<Option<String>> = transaction
+    let found: Option<(Option<String>, i64)> = transaction
         .prepare_cached(
-            "SELECT c.account_id FROM connector AS c
+            "SELECT c.account_id, c.revision FROM connector AS c
              WHERE c.tenant_id = ?1 AND c.connector_id = ?2 AND c.uid = ?3 AND c.desired_state = ?4
                  AND c.removed_at IS NULL
                  AND NOT EXISTS (SELECT 1 FROM tenant AS t WHERE t.tenant_id = c.tenant_id AND t.removed_at IS NOT NULL)",
         )?
-        .query_row(params![key[0], key[1], request.uid, Name(DesiredState::Running)], |row| row.get(0))
+        .query_row(params![key[0], key[1], request.uid, Name(DesiredState::Running)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let stored = found.ok_or(Error::Stopped)?;
+    let (stored, revision) = found.ok_or(Error::Stopped)?;
+    if revision != request.revision {
+        return Err(Error::StaleRun { attempted: "take the lease" }.into());
+    }
     let unbound = stored.is_none();
     let account_id = keep_account(stored, Some(&request.account_id))?;
     if unbound {

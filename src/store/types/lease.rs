@@ -30,6 +30,8 @@ pub struct LeaseRequest {
     pub connector_id: ConnectorId,
     /// The uid it was read with; part of the fence.
     pub uid: String,
+    /// The revision it was read at: account, load and streams of this wish are that one's.
+    pub revision: i64,
     /// The vendor account the credential reaches.
     pub account_id: String,
     /// The run's workflow id.

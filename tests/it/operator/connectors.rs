@@ -221,6 +221,7 @@ async fn connection_and_runs_as_workers_record_them_are_shown_on_connector_and_t
         tenant_id: tenant,
         connector_id: connector,
         uid: known.uid,
+        revision: known.revision,
         account_id: "4711".to_owned(),
         workflow_id: "sync-acme-hubspot-manual".to_owned(),
         full_sync: true,

@@ -34,10 +34,12 @@ async fn connected(installation: &Installation, connector: &str) {
 
 /// As a worker does at the beginning of a run.
 async fn take_lease(installation: &Installation, connector: &str, workflow_id: &str, former: Option<&Lease>) -> Lease {
+    let known = record(installation, connector).await.expect("projected");
     let request = LeaseRequest {
         tenant_id: "acme".parse().expect("id"),
         connector_id: connector.parse().expect("id"),
-        uid: record(installation, connector).await.expect("projected").uid,
+        uid: known.uid,
+        revision: known.revision,
         account_id: ACCOUNT.to_owned(),
         workflow_id: workflow_id.to_owned(),
         full_sync: false,
