@@ -27,4 +27,5 @@ mod samples;
 mod schedules;
 mod secrets;
 mod tenants;
+mod ticks;
 mod workers;
