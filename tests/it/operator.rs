@@ -12,6 +12,7 @@ mod house;
 mod identities;
 mod kubelet;
 mod leaders;
+mod links;
 mod lives;
 mod orphans;
 mod outages;
