@@ -76,6 +76,15 @@ impl Dependencies {
         }
     }
 
+    /// It answers, but lacks what nobody here can go on without: readiness says what, until it is observed to be there.
+    pub fn lacks(&self, dependency: Dependency, what: String) {
+        if self.state(dependency).load(Ordering::Relaxed) == DOWN {
+            self.up(dependency);
+        }
+        self.state(dependency).store(UNKNOWN, Ordering::Relaxed);
+        self.shared.readiness.set(label(dependency), Err(what));
+    }
+
     /// Whether the last call failed because of the dependency, or none was answered yet.
     #[must_use]
     pub fn is_down(&self, dependency: Dependency) -> bool {

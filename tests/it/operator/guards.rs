@@ -126,11 +126,15 @@ async fn without_crds_the_operator_waits_and_says_so() {
         (installation.metric("gtm_sync_crd_missing").await? == 1).then_some(())
     })
     .await;
+    let (ready, report) = installation.readiness().await.expect("it serves");
+    assert!(!ready && report.contains("kubernetes: CRDs of sync.gtmclarity.io"), "{report}");
     let (live, _) = installation.liveness().await.expect("it serves");
     assert!(live && !operator.has_ended(), "waiting is no fault");
+    assert_eq!(installation.events(&installation.namespace).await, [""; 0], "the API server answers");
     gate.reopen();
     installation.tenant_ready("acme", "True", "Scheduled").await;
     assert_eq!(installation.metric("gtm_sync_crd_missing").await, Some(0));
+    eventually("ready", SOON, || async { installation.readiness().await?.0.then_some(()) }).await;
     operator.stop().await;
 }
 
