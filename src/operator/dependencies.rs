@@ -112,7 +112,7 @@ impl Dependencies {
         }
         tracing::warn!(dependency = label(dependency), error = %why, "does not answer; waiting");
         let message = format!("{} does not answer; objects keep their conditions meanwhile", dependency.name());
-        self.shared.announcer.about_operator(Note::warning("DependencyUnavailable", "Reconcile", message));
+        self.shared.announcer.about_operator(Note::warning("DependencyUnavailable", action(dependency), message));
     }
 
     fn up(&self, dependency: Dependency) {
@@ -125,7 +125,7 @@ impl Dependencies {
         tracing::info!(dependency = label(dependency), "answers");
         if before == DOWN {
             let message = format!("{} answers again", dependency.name());
-            self.shared.announcer.about_operator(Note::normal("DependencyRecovered", "Reconcile", message));
+            self.shared.announcer.about_operator(Note::normal("DependencyRecovered", action(dependency), message));
         }
         self.shared.recoveries.send_modify(|count| *count += 1);
     }
@@ -140,6 +140,15 @@ fn index(dependency: Dependency) -> usize {
         Dependency::Store => 0,
         Dependency::Temporal => 1,
         Dependency::Kubernetes => 2,
+    }
+}
+
+/// One each: Events that differ in their text alone become one Event with the text of the first.
+fn action(dependency: Dependency) -> &'static str {
+    match dependency {
+        Dependency::Store => "ReachStore",
+        Dependency::Temporal => "ReachTemporal",
+        Dependency::Kubernetes => "ReachKubernetes",
     }
 }
 
