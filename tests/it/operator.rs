@@ -27,6 +27,7 @@ mod rollouts;
 mod samples;
 mod schedules;
 mod secrets;
+mod skew;
 mod tenants;
 mod ticks;
 mod workers;
