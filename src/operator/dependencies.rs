@@ -76,6 +76,15 @@ impl Dependencies {
         }
     }
 
+    /// It answers, but lacks what nobody here can go on without: readiness says what, until it is observed to be there.
+    pub fn lacks(&self, dependency: Dependency, what: String) {
+        if self.state(dependency).load(Ordering::Relaxed) == DOWN {
+            self.up(dependency);
+        }
+        self.state(dependency).store(UNKNOWN, Ordering::Relaxed);
+        self.shared.readiness.set(label(dependency), Err(what));
+    }
+
     /// Whether the last call failed because of the dependency, or none was answered yet.
     #[must_use]
     pub fn is_down(&self, dependency: Dependency) -> bool {
@@ -103,7 +112,7 @@ impl Dependencies {
         }
         tracing::warn!(dependency = label(dependency), error = %why, "does not answer; waiting");
         let message = format!("{} does not answer; objects keep their conditions meanwhile", dependency.name());
-        self.shared.announcer.about_operator(Note::warning("DependencyUnavailable", "Reconcile", message));
+        self.shared.announcer.about_operator(Note::warning("DependencyUnavailable", action(dependency), message));
     }
 
     fn up(&self, dependency: Dependency) {
@@ -116,7 +125,7 @@ impl Dependencies {
         tracing::info!(dependency = label(dependency), "answers");
         if before == DOWN {
             let message = format!("{} answers again", dependency.name());
-            self.shared.announcer.about_operator(Note::normal("DependencyRecovered", "Reconcile", message));
+            self.shared.announcer.about_operator(Note::normal("DependencyRecovered", action(dependency), message));
         }
         self.shared.recoveries.send_modify(|count| *count += 1);
     }
@@ -131,6 +140,15 @@ fn index(dependency: Dependency) -> usize {
         Dependency::Store => 0,
         Dependency::Temporal => 1,
         Dependency::Kubernetes => 2,
+    }
+}
+
+/// One each: Events that differ in their text alone become one Event with the text of the first.
+fn action(dependency: Dependency) -> &'static str {
+    match dependency {
+        Dependency::Store => "ReachStore",
+        Dependency::Temporal => "ReachTemporal",
+        Dependency::Kubernetes => "ReachKubernetes",
     }
 }
 

@@ -1,7 +1,10 @@
 //! The real world behind the seam: Kubernetes API, store and Temporal, each call with a deadline and no retries of its own
 //! (a reconcile is repeated whole, with back-off). Decides nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
@@ -20,6 +23,7 @@ use super::{
     error::{Dependency, Error},
     leadership::Leadership,
     pool_identity::PoolIdentities,
+    status_part::leave_out_undeclared,
     worker_deployment::live::versions,
     world::{Answer, Kind, ObjectKey, Reply, Request, StatusPart, World},
 };
@@ -38,6 +42,9 @@ pub const KUBERNETES_DEADLINE: Duration = Duration::from_secs(10);
 pub const STORE_DEADLINE: Duration = Duration::from_secs(15);
 /// Deadline of a call that removes many rows; above the store's own limit.
 pub const STORE_BULK_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Told once a process.
+static OLD_CRDS: Once = Once::new();
 
 /// The connection to Temporal, or why there is none.
 pub type TemporalSlot = watch::Receiver<Result<Temporal, temporal::Error>>;
@@ -201,7 +208,7 @@ impl LiveWorld {
     }
 
     async fn apply_status(&self, key: &ObjectKey, part: StatusPart) -> Reply {
-        let patch = json!({
+        let mut patch = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
             "kind": key.kind.name(),
             // A uid would say nothing: the API server takes a status whatever the metadata beside it.
@@ -210,8 +217,22 @@ impl LiveWorld {
         });
         self.metrics.status_writes.get_or_create(&StatusWrite { manager: part.manager }).inc();
         let params = PatchParams::apply(part.manager).force();
-        let (api, patch) = (self.objects(key.kind, &key.namespace), Patch::Apply(&patch));
-        deadline("apply status", api.patch_status(&key.name, &params, &patch)).await?;
+        let api = self.objects(key.kind, &key.namespace);
+        // A refusal names one or a few of the fields that are too many.
+        let applied = async {
+            loop {
+                let answer = api.patch_status(&key.name, &params, &Patch::Apply(&patch)).await;
+                match answer {
+                    Err(kube::Error::Api(refusal)) if leave_out_undeclared(&mut patch, &refusal.message) => {
+                        OLD_CRDS.call_once(|| {
+                            tracing::warn!("the CRDs are of an earlier release; statuses lack what they do not declare: `kubectl apply -f crds/`");
+                        });
+                    }
+                    answer => return answer,
+                }
+            }
+        };
+        deadline("apply status", applied).await?;
         Ok(Answer::Done)
     }
 

@@ -94,8 +94,12 @@ pub async fn crds(client: &Client, namespace: Option<&str>, dependencies: &Depen
             served::<Connector>(client, namespace).await
         };
         let served = served.await;
-        dependencies.observe(Dependency::Kubernetes, &served);
         let missing = matches!(&served, Err(error) if error.class() == Class::Conflict);
+        if missing {
+            dependencies.lacks(Dependency::Kubernetes, format!("CRDs of {GROUP}/{VERSION} are not installed"));
+        } else {
+            dependencies.observe(Dependency::Kubernetes, &served);
+        }
         metrics.crd_missing.set(i64::from(missing));
         match served {
             Ok(()) => return,

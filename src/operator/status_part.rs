@@ -159,6 +159,24 @@ impl Wish {
     }
 }
 
+/// Takes out of a patch the fields that the CRD does not declare, as the API server's refusal of a server-side apply names
+/// them; whether there were any.
+pub fn leave_out_undeclared(patch: &mut Value, refusal: &str) -> bool {
+    let undeclared =
+        refusal.split(": field not declared in schema").filter_map(|before| before.rsplit_once(".status."));
+    let mut found = false;
+    for (_, path) in undeclared {
+        let (parents, field) = path.rsplit_once('.').unwrap_or(("", path));
+        let parent = parents
+            .split('.')
+            .filter(|name| !name.is_empty())
+            .try_fold(&mut patch["status"], |of, name| of.get_mut(name));
+        let removed = parent.and_then(Value::as_object_mut).and_then(|of| of.remove(field));
+        found |= removed.is_some();
+    }
+    found
+}
+
 /// A time in a status: whole seconds, as Kubernetes writes them.
 #[must_use]
 pub fn time(at: Timestamp) -> Time {
@@ -173,11 +191,38 @@ pub fn status_of<'a>(conditions: &'a [Condition], condition: &str) -> Option<&'a
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::crd::ConnectorStatus;
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("timestamp")
+    }
+
+    #[test]
+    fn what_an_earlier_crd_does_not_declare_is_left_out_and_nothing_else() {
+        let whole = json!({"status": {"counts": {"missed": 0}, "lastSync": {"outcome": "Complete", "pages": 3}, "paused": true}});
+        let after = |refusal: &str| {
+            let mut patch = whole.clone();
+            leave_out_undeclared(&mut patch, refusal).then_some(patch)
+        };
+        let one =
+            "failed to create typed patch object (a/b; g/v, Kind=K): .status.counts: field not declared in schema";
+        assert_eq!(
+            after(one),
+            Some(json!({"status": {"lastSync": {"outcome": "Complete", "pages": 3}, "paused": true}}))
+        );
+        let two = "failed to create typed patch object (a/b; g/v, Kind=K): errors:\n  .status.counts: field not declared in schema\n  .status.lastSync.pages: field not declared in schema";
+        assert_eq!(after(two), Some(json!({"status": {"lastSync": {"outcome": "Complete"}, "paused": true}})));
+        for other in [
+            "",
+            "conflict",
+            ".status.strange: field not declared in schema",
+            ".spec.counts: field not declared in schema",
+        ] {
+            assert_eq!(after(other), None, "{other}");
+        }
     }
 
     #[test]

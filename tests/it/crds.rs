@@ -29,10 +29,15 @@ pub(crate) async fn client() -> Client {
     Client::try_from(config.expect("a usable kubeconfig")).expect("a client")
 }
 
-/// Applies the definitions and waits until the server serves them.
+/// Applies this build's definitions and waits until the server serves them.
 pub(crate) async fn install_definitions(client: &Client) {
+    install(client, crd::definitions()).await;
+}
+
+/// The same with others.
+pub(crate) async fn install(client: &Client, definitions: impl IntoIterator<Item = CustomResourceDefinition>) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for definition in crd::definitions() {
+    for definition in definitions {
         let name = definition.name_any();
         api.patch(&name, &strict(), &Patch::Apply(&definition)).await.expect("the definition is accepted");
         support::eventually("the definition is established", std::time::Duration::from_secs(30), || async {
@@ -60,7 +65,7 @@ fn strict() -> PatchParams {
 }
 
 /// The API of one kind, untyped.
-fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
+pub(crate) fn api(client: &Client, namespace: &str, kind: &str) -> Api<DynamicObject> {
     let resource = match kind {
         "Connector" => ApiResource::erase::<Connector>(&()),
         _ => ApiResource::erase::<TenantSchedule>(&()),

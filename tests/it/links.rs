@@ -1,4 +1,4 @@
 //! Connections to servers that demand something: certificates, keys, passwords; and their rotation while work goes on.
 
-mod postgres;
-mod temporal;
+pub(crate) mod postgres;
+pub(crate) mod temporal;

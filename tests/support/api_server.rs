@@ -1,4 +1,5 @@
-//! An API server of a test's own, on an etcd of its own: empty at first, as after a lost etcd. Both end with their handle.
+//! An API server of a test's own, on an etcd of its own: empty at first, as after a lost etcd. Both end with their handle;
+//! the server may be killed at any moment and started again on what etcd has.
 
 use std::{path::Path, process::Command};
 
@@ -14,9 +15,11 @@ use super::{
 pub struct ApiServer {
     url: String,
     token: String,
+    arguments: Vec<String>,
     /// Ended in this order: the client before the server.
-    _processes: [Process; 2],
-    _directory: tempfile::TempDir,
+    process: Option<Process>,
+    _etcd: Process,
+    directory: tempfile::TempDir,
 }
 
 impl ApiServer {
@@ -33,8 +36,7 @@ impl ApiServer {
         let signing = file("signing.key", key.serialize_pem());
         let verifying = file("signing.pub", key.public_key_pem());
         let tokens = file("tokens.csv", format!("{token},admin,admin,\"system:masters\"\n"));
-        let mut command = Command::new(service("GTM_TEST_KUBE_APISERVER"));
-        command.args([
+        let arguments = vec![
             format!("--etcd-servers={etcd_url}"),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--secure-port={port}"),
@@ -48,17 +50,32 @@ impl ApiServer {
             "--authorization-mode=RBAC".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
             "--profiling=false".to_owned(),
-        ]);
-        let server = Process::start(&mut command, &directory.path().join("log"));
+        ];
         let url = format!("https://127.0.0.1:{port}");
-        let server = Self { url, token, _processes: [server, etcd], _directory: directory };
-        let client = Client::try_from(server.config()).expect("a client");
+        let mut server = Self { url, token, arguments, process: None, _etcd: etcd, directory };
+        server.resume();
+        server.ready().await;
+        server
+    }
+
+    /// Kill −9; etcd goes on.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again on the same etcd and port.
+    pub fn resume(&mut self) {
+        let mut command = Command::new(service("GTM_TEST_KUBE_APISERVER"));
+        self.process = Some(Process::start(command.args(&self.arguments), &self.directory.path().join("log")));
+    }
+
+    pub async fn ready(&self) {
+        let client = Client::try_from(self.config()).expect("a client");
         eventually("the API server answers", START, || async {
             let request = axum::http::Request::get("/readyz").body(Vec::new()).expect("a request");
             client.request_text(request).await.ok()
         })
         .await;
-        server
     }
 
     /// For an administrator.

@@ -25,7 +25,7 @@ const ROLE: &str = "syncer";
 const SOON: Duration = Duration::from_secs(60);
 
 /// A server, a database of its own, and the role by which workers come.
-struct House {
+pub(crate) struct House {
     servers: Authority,
     clients: Authority,
     server: PostgresServer,
@@ -34,7 +34,7 @@ struct House {
 }
 
 impl House {
-    async fn new(password: &str) -> Self {
+    pub(crate) async fn new(password: &str) -> Self {
         let (servers, clients) = (Authority::new(), Authority::new());
         let server = PostgresServer::demanding(&servers, &clients).await;
         server.execute(&format!("CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD '{password}'")).await;
@@ -51,18 +51,29 @@ impl House {
     }
 
     /// What fits the server, in a mounted Secret.
-    fn keys(&self, password: &str) -> Mounted {
-        let pair = self.clients.client(ROLE);
-        Mounted::of(&[
-            ("url", &self.url(password)),
-            ("ca.crt", &self.servers.pem()),
-            ("tls.crt", &pair.certificate),
-            ("tls.key", &pair.key),
-        ])
+    pub(crate) fn keys(&self, password: &str) -> Mounted {
+        let keys = Mounted::of(&["url", "ca.crt", "tls.crt", "tls.key"].map(|name| (name, "")));
+        self.renew(&keys, password);
+        keys
+    }
+
+    /// What fits the server now, in place of what did.
+    pub(crate) fn renew(&self, keys: &Mounted, password: &str) {
+        let (url, ca, pair) = (self.url(password), self.servers.pem(), self.clients.client(ROLE));
+        keys.swap(&[("url", &url), ("ca.crt", &ca), ("tls.crt", &pair.certificate), ("tls.key", &pair.key)]);
+    }
+
+    /// Other authorities, certificates and password from now on; who is connected is sent away.
+    pub(crate) async fn replace(&mut self, password: &str) {
+        (self.servers, self.clients) = (Authority::new(), Authority::new());
+        self.server.execute(&format!("ALTER ROLE {ROLE} PASSWORD '{password}'")).await;
+        self.server.replace_certificates(&self.servers, &self.clients).await;
+        let of_role = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'");
+        self.server.execute(&of_role).await;
     }
 }
 
-fn settings(keys: &Mounted) -> StoreSettings {
+pub(crate) fn settings(keys: &Mounted) -> StoreSettings {
     StoreSettings {
         database_url_file: Some(keys.path("url")),
         database_ssl_root_cert: Some(keys.path("ca.crt")),
@@ -128,7 +139,7 @@ async fn a_server_that_demands_certificates_is_reached_with_the_right_ones_and_s
 #[ignore = "needs postgres and temporal"]
 async fn a_sync_goes_on_while_authorities_certificate_and_password_are_replaced() {
     let (first, second) = (format!("first-{CANARY}"), format!("second-{CANARY}"));
-    let house = House::new(&first).await;
+    let mut house = House::new(&first).await;
     let keys = house.keys(&first);
     let stack = Stack::on(&house.socket_url, tempfile::tempdir().expect("directory")).await;
     let options =
@@ -155,20 +166,8 @@ async fn a_sync_goes_on_while_authorities_certificate_and_password_are_replaced(
     .await;
 
     // The server first: nobody is let in until the files follow.
-    let (servers, clients) = (Authority::new(), Authority::new());
-    house.server.execute(&format!("ALTER ROLE {ROLE} PASSWORD '{second}'")).await;
-    house.server.replace_certificates(&servers, &clients).await;
-    house
-        .server
-        .execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"))
-        .await;
-    let pair = clients.client(ROLE);
-    keys.swap(&[
-        ("url", &house.url(&second)),
-        ("ca.crt", &servers.pem()),
-        ("tls.crt", &pair.certificate),
-        ("tls.key", &pair.key),
-    ]);
+    house.replace(&second).await;
+    house.renew(&keys, &second);
 
     let end = stack.end("sync-acme-hubspot-full").await.completed();
     assert_eq!(end["outcome"], "complete", "after {before} records: {end}");
@@ -196,13 +195,7 @@ async fn connections_made_with_the_former_password_are_not_used_again() {
     let former = backends(&house).await;
     assert_eq!(former.len(), 1);
     let watch = tokio::spawn(files.keep());
-    let pair = house.clients.client(ROLE);
-    keys.swap(&[
-        ("url", &house.url("first")),
-        ("ca.crt", &house.servers.pem()),
-        ("tls.crt", &pair.certificate),
-        ("tls.key", &pair.key),
-    ]);
+    house.renew(&keys, "first");
     eventually("another connection takes over", SOON, || async {
         store.schema_version().await.expect("answers");
         let now = backends(&house).await;

@@ -27,14 +27,14 @@ const NAME: &str = "temporal.example";
 const SOON: Duration = Duration::from_secs(60);
 
 /// A front with an authority for its own certificate and one for its clients'.
-struct House {
+pub(crate) struct House {
     servers: Authority,
     clients: Authority,
-    front: Frontend,
+    pub(crate) front: Frontend,
 }
 
 impl House {
-    async fn new(api_key: Option<&str>) -> Self {
+    pub(crate) async fn new(api_key: Option<&str>) -> Self {
         let (servers, clients) = (Authority::new(), Authority::new());
         let demands = Self::demands(&servers, &clients, api_key);
         let front = Frontend::of(&temporal_address(), demands).await;
@@ -46,13 +46,25 @@ impl House {
     }
 
     /// What fits the front, in a mounted Secret.
-    fn keys(&self, api_key: &str) -> Mounted {
-        let pair = self.clients.client("worker");
-        let ca = self.servers.pem();
-        Mounted::of(&[("ca.crt", &ca), ("tls.crt", &pair.certificate), ("tls.key", &pair.key), ("api-key", api_key)])
+    pub(crate) fn keys(&self, api_key: &str) -> Mounted {
+        let keys = Mounted::of(&["ca.crt", "tls.crt", "tls.key", "api-key"].map(|name| (name, "")));
+        self.renew(&keys, api_key);
+        keys
     }
 
-    fn settings(&self, keys: &Mounted, edit: impl FnOnce(&mut TemporalTlsSettings)) -> TemporalSettings {
+    /// What fits the front now, in place of what did.
+    pub(crate) fn renew(&self, keys: &Mounted, api_key: &str) {
+        let (ca, pair) = (self.servers.pem(), self.clients.client("worker"));
+        keys.swap(&[("ca.crt", &ca), ("tls.crt", &pair.certificate), ("tls.key", &pair.key), ("api-key", api_key)]);
+    }
+
+    /// Other authorities, certificate and key from now on; everybody is sent away.
+    pub(crate) fn replace(&mut self, api_key: &str) {
+        (self.servers, self.clients) = (Authority::new(), Authority::new());
+        self.front.demand(Self::demands(&self.servers, &self.clients, Some(api_key)));
+    }
+
+    pub(crate) fn settings(&self, keys: &Mounted, edit: impl FnOnce(&mut TemporalTlsSettings)) -> TemporalSettings {
         let mut tls = TemporalTlsSettings {
             temporal_tls_server_ca_cert_path: Some(keys.path("ca.crt")),
             temporal_tls_server_name: Some(NAME.to_owned()),

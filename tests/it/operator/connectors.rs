@@ -325,6 +325,41 @@ async fn a_deleted_connectors_rows_go_after_the_grace_if_it_says_so_and_stay_if_
     operator.stop().await;
 }
 
+/// The SQLite file, for statements of the test's own.
+fn stored(installation: &Installation) -> rusqlite::Connection {
+    let url = installation.settings.store.database_url.as_deref().expect("a URL");
+    rusqlite::Connection::open(url.trim_start_matches("sqlite:")).expect("opens")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal"]
+async fn rows_of_the_registry_that_somebody_altered_are_put_right_at_the_next_look() {
+    let (installation, operator) = with_tenant().await;
+    operator.stop().await;
+    let operator = installation.operator_with(|settings| settings.resync_seconds = 1).await;
+    installation.apply_connector("hubspot", json!({})).await;
+    installation.connector_ready("hubspot", "True", "Configured").await;
+    let projected = async || {
+        let found = record(&installation, "hubspot").await?;
+        let wait = installation.store.list_connected(&"acme".parse().expect("id")).await.expect("lists").wait_seconds;
+        Some((found.uid, found.desired_state, found.config, found.credential?.digest, wait))
+    };
+    let before = projected().await.expect("projected");
+    for altered in [
+        "UPDATE connector SET desired_state = 'stopped'",
+        "UPDATE connector SET config = json_set(config, '$.batchSize', 1)",
+        "UPDATE connector SET removed_at = updated_at",
+        "DELETE FROM connector",
+        "DELETE FROM credential",
+        "UPDATE credential SET digest = 'another'",
+        "UPDATE tenant SET wait_seconds = 1",
+    ] {
+        stored(&installation).execute_batch(altered).expect("altered");
+        eventually(altered, SOON, || async { (projected().await.as_ref() == Some(&before)).then_some(()) }).await;
+    }
+    operator.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs kube-apiserver, temporal"]
 async fn what_was_kept_long_enough_is_removed_by_the_leader() {
@@ -332,9 +367,7 @@ async fn what_was_kept_long_enough_is_removed_by_the_leader() {
     installation.apply_connector("hubspot", json!({})).await;
     installation.connector_ready("hubspot", "True", "Configured").await;
     operator.stop().await;
-    let path =
-        installation.settings.store.database_url.as_deref().expect("a URL").trim_start_matches("sqlite:").to_owned();
-    let stored = || rusqlite::Connection::open(&path).expect("opens");
+    let stored = || stored(&installation);
     const LETTER: &str = "INSERT INTO dead_letter (tenant_id, connector_id, observed_seq, account_id, workflow_id,
             batch_index, code, payload, payload_form, recorded_at)
         VALUES ('acme', 'hubspot', 1, '4711', 'run-1', 0, 'Test', x'7b7d', 'served', '2020-01-01T00:00:00.000000Z')";

@@ -3,7 +3,7 @@
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use gtm_sync::{
-    crd::{Connector, TenantSchedule},
+    crd::{self, Connector, TenantSchedule},
     operator,
     settings::{HealthSettings, OperatorSettings, RetentionSettings, StoreSettings, TemporalSettings},
     store::{self, Store},
@@ -11,6 +11,7 @@ use gtm_sync::{
 };
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
@@ -20,10 +21,11 @@ use kube::{
 use serde_json::{Value, json};
 use temporalio_client::{grpc::WorkflowService as _, tonic::IntoRequest as _};
 use temporalio_common::protos::temporal::api::{
-    schedule::v1::Schedule,
+    schedule::v1::{Schedule, SchedulePatch, TriggerImmediatelyRequest},
     workflow::v1::NewWorkflowExecutionInfo,
     workflowservice::v1::{
-        DescribeScheduleRequest, DescribeScheduleResponse, ListWorkflowExecutionsRequest, UpdateScheduleRequest,
+        DescribeScheduleRequest, DescribeScheduleResponse, ListWorkflowExecutionsRequest, PatchScheduleRequest,
+        UpdateScheduleRequest,
     },
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -128,12 +130,38 @@ impl Installation {
 
     /// Another, empty API server in place of the one so far, as after the loss of its data; store and Temporal stay.
     pub(super) async fn rebuild_on(&mut self, cluster: kube::Config) {
+        self.rebuild_with(cluster, crd::definitions()).await;
+    }
+
+    /// The same with these definitions.
+    pub(super) async fn rebuild_with(
+        &mut self,
+        cluster: kube::Config,
+        definitions: impl IntoIterator<Item = CustomResourceDefinition>,
+    ) {
         self.client = Client::try_from(cluster.clone()).expect("a client");
         self.cluster = cluster;
-        crds::install_definitions(&self.client).await;
+        crds::install(&self.client, definitions).await;
         let namespace = json!({"metadata": {"name": self.namespace}});
         let namespace: Namespace = serde_json::from_value(namespace).expect("a namespace");
         Api::all(self.client.clone()).create(&Default::default(), &namespace).await.expect("the namespace is made");
+    }
+
+    /// Another cluster, with a namespace of the same name, on the same store and Temporal.
+    pub(super) async fn in_another_cluster(&self, cluster_id: &str, cluster: kube::Config) -> Self {
+        let mut other = Self {
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            temporal: self.temporal.clone(),
+            settings: self.settings.clone(),
+            store: Arc::clone(&self.store),
+            directory: tempfile::tempdir().expect("temporary directory"),
+            cluster: self.cluster.clone(),
+        };
+        other.settings.temporal.cluster_id = Some(cluster_id.to_owned());
+        other.settings.health.health_address.set_port(free_port());
+        other.rebuild_on(cluster).await;
+        other
     }
 
     /// Starts an operator with these settings.
@@ -201,6 +229,13 @@ impl Installation {
 
     pub(super) async fn delete_tenant(&self, name: &str) {
         self.tenants().delete(name, &DeleteParams::default()).await.expect("the API server takes it");
+    }
+
+    /// As docs/operations.md says it.
+    pub(super) async fn force_delete_tenant(&self, name: &str) {
+        let force = json!({"metadata": {"annotations": {"sync.gtmclarity.io/force-delete": "true"}}});
+        let patched = self.tenants().patch(name, &PatchParams::default(), &Patch::Merge(force)).await;
+        patched.expect("annotated");
     }
 
     pub(super) async fn delete_connector(&self, name: &str) {
@@ -275,6 +310,25 @@ impl Installation {
         client.connection().clone().update_schedule(request.into_request()).await.expect("edited");
     }
 
+    /// As the Web UI and `temporal schedule toggle` do it.
+    pub(super) async fn patch_schedule(&self, schedule_id: &str, patch: SchedulePatch) {
+        let client = self.temporal.sdk_client().expect("client");
+        let request = PatchScheduleRequest {
+            namespace: self.temporal.namespace().to_owned(),
+            schedule_id: schedule_id.to_owned(),
+            patch: Some(patch),
+            request_id: support::fresh("patch"),
+            ..Default::default()
+        };
+        client.connection().clone().patch_schedule(request.into_request()).await.expect("patched");
+    }
+
+    /// As the Web UI's "Trigger" does it.
+    pub(super) async fn trigger(&self, schedule_id: &str) {
+        let trigger_immediately = Some(TriggerImmediatelyRequest::default());
+        self.patch_schedule(schedule_id, SchedulePatch { trigger_immediately, ..Default::default() }).await;
+    }
+
     /// Waits until a schedule is as `expected` says.
     pub(super) async fn schedule(&self, id: &str, what: &str, expected: impl Fn(&Schedule) -> bool) -> Schedule {
         eventually(&format!("schedule {id}: {what}"), SOON, || async {
@@ -308,14 +362,17 @@ impl Installation {
 
     /// How many reconciles of a kind have ended in success, as the operator's metrics count them.
     pub(super) async fn reconciles(&self, kind: &str) -> Option<u64> {
-        self.metric(&format!("gtm_sync_reconciles_total{{kind=\"{kind}\",result=\"Success\"}}")).await
+        self.reconciles_with(kind, "Success").await
+    }
+
+    /// The same with another result.
+    pub(super) async fn reconciles_with(&self, kind: &str, result: &str) -> Option<u64> {
+        self.metric(&format!("gtm_sync_reconciles_total{{kind=\"{kind}\",result=\"{result}\"}}")).await
     }
 
     /// A metric of the operator.
     pub(super) async fn metric(&self, name: &str) -> Option<u64> {
-        let url = format!("http://{}/metrics", self.settings.health.health_address);
-        let text = reqwest::get(url).await.ok()?.text().await.ok()?;
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        metric_at(self.settings.health.health_address, name).await
     }
 
     /// Waits until the operator has looked at objects of a kind `times` more.
@@ -359,6 +416,12 @@ impl Installation {
         })
         .await;
     }
+}
+
+/// A metric of the process that serves there.
+pub(super) async fn metric_at(address: std::net::SocketAddr, name: &str) -> Option<u64> {
+    let text = reqwest::get(format!("http://{address}/metrics")).await.ok()?.text().await.ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 pub(super) fn user() -> PatchParams {

@@ -4,7 +4,7 @@ use kube::api::Patch;
 use serde_json::json;
 
 use super::harness::{Installation, Running, SOON};
-use crate::support::eventually;
+use crate::support::{self, api_server::ApiServer, eventually, proxy::Proxy};
 
 const GRACE: u64 = 4;
 
@@ -126,4 +126,77 @@ async fn a_connectors_schedule_whose_row_is_gone_already_is_deleted_and_a_taken_
     assert!(installation.describe("scheduled-sync-acme").await.is_some(), "adopted");
     assert!(installation.describe("sync-acme-stays").await.is_some());
     operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal"]
+async fn a_schedule_whose_object_was_forced_away_while_temporal_was_away_is_deleted_once_it_is_back() {
+    let installation = Installation::new().await;
+    let proxy = Proxy::to(&support::temporal_address()).await;
+    let operator = installation
+        .operator_with(|settings| {
+            settings.temporal.temporal_address = proxy.address.to_string();
+            (settings.resync_seconds, settings.orphan_grace_seconds) = (1, 1);
+        })
+        .await;
+    tenants(&installation, &["stays", "forced"]).await;
+    proxy.cut();
+    installation.force_delete_tenant("forced").await;
+    installation.delete_tenant("forced").await;
+    eventually("the object is gone", SOON, || async {
+        installation.tenants().get_opt("forced").await.ok()?.is_none().then_some(())
+    })
+    .await;
+    assert!(installation.describe("scheduled-sync-forced").await.is_some(), "nobody could delete it");
+    proxy.mend();
+    gone(&installation, "scheduled-sync-forced").await;
+    pass_over(&installation).await;
+    assert!(installation.describe("scheduled-sync-stays").await.is_some());
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal, etcd"]
+async fn two_clusters_on_one_store_and_temporal_sweep_nothing_of_each_other_and_one_of_them_holds_a_tenant() {
+    let server = ApiServer::start().await;
+    let mut east = Installation::new().await;
+    east.settings.temporal.cluster_id = Some("east".to_owned());
+    let west = east.in_another_cluster("west", server.config()).await;
+    let clusters = [(&east, "acme", "east-stray"), (&west, "globex", "west-stray")];
+    let mut operators = Vec::new();
+    for (cluster, tenant, stray) in clusters {
+        operators.push(sweeping(cluster).await);
+        tenants(cluster, &[tenant, stray]).await;
+        cluster.apply_secret("crm", json!({"accessToken": "pat-x"})).await;
+        cluster.apply_connector(tenant, json!({"tenantId": tenant, "sync": {"schedules": ["0 0 1 1 *"]}})).await;
+        cluster.connector_condition(tenant, "Synced", "True", "InSync").await;
+    }
+    for operator in operators.drain(..) {
+        operator.stop().await;
+    }
+    // Of each, something must go: then the sweeps have looked at all that was there.
+    for (cluster, _, stray) in clusters {
+        lose(cluster, stray).await;
+        operators.push(sweeping(cluster).await);
+    }
+    for (cluster, tenant, stray) in clusters {
+        let prefix = if tenant == "acme" { "east" } else { "west" };
+        gone(cluster, &format!("{prefix}.scheduled-sync-{stray}")).await;
+        pass_over(cluster).await;
+    }
+    for (cluster, tenant, _) in clusters {
+        let prefix = if tenant == "acme" { "east" } else { "west" };
+        for schedule in [format!("{prefix}.scheduled-sync-{tenant}"), format!("{prefix}.sync-{tenant}-{tenant}")] {
+            assert!(cluster.describe(&schedule).await.is_some(), "{schedule}");
+        }
+        let row = cluster.store.connector(&tenant.parse().expect("id"), &tenant.parse().expect("id")).await;
+        assert!(row.expect("the store answers").is_some(), "the registry row of {tenant}");
+    }
+
+    west.apply_tenant("acme", json!({"tenantId": "acme"})).await;
+    west.tenant_ready("acme", "False", "TenantConflict").await;
+    assert!(west.describe("west.scheduled-sync-acme").await.is_none());
+    for operator in operators {
+        operator.stop().await;
+    }
 }

@@ -1,9 +1,14 @@
-//! Bad days: Temporal or the store away at start, at deletion; a Temporal namespace of another installation.
+//! Bad days: Temporal or the store away at start, at deletion, for a moment; a Temporal namespace of another installation.
 
+use kube::ResourceExt as _;
 use serde_json::json;
 use temporalio_common::protos::temporal::api::schedule::v1::Schedule;
 
-use super::harness::{Installation, SOON, is};
+use super::{
+    harness::{Installation, SOON, is},
+    restarts::connected,
+    workers::on_postgres,
+};
 use crate::support::{self, eventually, proxy::Proxy};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,13 +101,75 @@ async fn with_temporal_away_the_annotation_ends_a_deletion_and_applied_objects_k
     installation.event(&installation.namespace, "DependencyUnavailable").await;
     let stays = installation.tenants().get("stays").await.expect("there");
     assert!(is(&stays.status.expect("status").conditions, "Ready", "True", "Scheduled"), "R28: no flip");
-    let force = json!({"metadata": {"annotations": {"sync.gtmclarity.io/force-delete": "true"}}});
-    let patched = installation.tenants().patch("goes", &Default::default(), &kube::api::Patch::Merge(force)).await;
-    patched.expect("annotated");
+    installation.force_delete_tenant("goes").await;
     eventually("the object is gone", SOON, || async {
         installation.tenants().get_opt("goes").await.ok()?.is_none().then_some(())
     })
     .await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs kube-apiserver, temporal, postgres"]
+async fn with_temporal_and_store_away_for_a_moment_applied_objects_are_not_written_and_one_event_tells_of_each() {
+    let (installation, store) = on_postgres().await;
+    let temporal = Proxy::to(&support::temporal_address()).await;
+    let operator = installation
+        .operator_with(|settings| {
+            settings.temporal.temporal_address = temporal.address.to_string();
+            settings.resync_seconds = 1;
+        })
+        .await;
+    let yearly = json!(["0 0 1 1 *"]);
+    installation.apply_tenant("acme", json!({"tenantId": "acme", "schedules": yearly})).await;
+    installation.apply_secret("crm", json!({"accessToken": "pat-x"})).await;
+    installation.apply_connector("hubspot", json!({"sync": {"schedules": yearly}})).await;
+    installation.tenant_ready("acme", "True", "Scheduled").await;
+    installation.connector_ready("hubspot", "True", "Configured").await;
+    connected(&installation, "hubspot").await;
+    installation.connector_condition("hubspot", "Connected", "True", "Authenticated").await;
+    eventually("the tenant counts it", SOON, || async {
+        let status = installation.tenants().get("acme").await.ok()?.status?;
+        (status.connectors?.connected == 1).then_some(())
+    })
+    .await;
+    let versions = || async {
+        let tenant = installation.tenants().get("acme").await.expect("there").resource_version();
+        (tenant, installation.connectors().get("hubspot").await.expect("there").resource_version())
+    };
+    let looked_again = || async {
+        for kind in ["TenantSchedule", "Connector"] {
+            installation.looked_again(kind, 2).await;
+        }
+    };
+    looked_again().await;
+    let before = versions().await;
+
+    store.cut();
+    temporal.cut();
+    for kind in ["TenantSchedule", "Connector"] {
+        eventually(&format!("looks at the {kind} in vain"), SOON, || async {
+            (installation.reconciles_with(kind, "Unavailable").await? >= 3).then_some(())
+        })
+        .await;
+    }
+    eventually("the outage is known", SOON, || async {
+        let (ready, report) = installation.readiness().await?;
+        (!ready && report.contains("temporal: Temporal") && report.contains("store: store")).then_some(())
+    })
+    .await;
+    assert_eq!(versions().await, before, "in the outage");
+    store.mend();
+    temporal.mend();
+    eventually("ready", SOON, || async { installation.readiness().await?.0.then_some(()) }).await;
+    looked_again().await;
+    assert_eq!(versions().await, before, "after it");
+    let told = async |reason: &str| {
+        installation.events(&installation.namespace).await.iter().filter(|of| *of == reason).count()
+    };
+    eventually("both are told to be back", SOON, || async { (told("DependencyRecovered").await == 2).then_some(()) })
+        .await;
+    assert_eq!(told("DependencyUnavailable").await, 2);
     operator.stop().await;
 }
 

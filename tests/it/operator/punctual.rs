@@ -4,29 +4,9 @@ use gtm_sync::clock;
 use jiff::{Timestamp, ToSpan as _};
 use kube::{Api, api::Patch};
 use serde_json::json;
-use temporalio_client::{grpc::WorkflowService as _, tonic::IntoRequest as _};
-use temporalio_common::protos::temporal::api::{
-    schedule::v1::{SchedulePatch, TriggerImmediatelyRequest},
-    workflowservice::v1::PatchScheduleRequest,
-};
 
 use super::harness::{Installation, SOON, is};
-use crate::support::{self, eventually};
-
-/// As the Web UI's "Trigger" does it.
-async fn trigger(installation: &Installation, schedule: &str) {
-    let client = installation.temporal.sdk_client().expect("client");
-    let patch =
-        SchedulePatch { trigger_immediately: Some(TriggerImmediatelyRequest::default()), ..SchedulePatch::default() };
-    let request = PatchScheduleRequest {
-        namespace: installation.temporal.namespace().to_owned(),
-        schedule_id: schedule.to_owned(),
-        patch: Some(patch),
-        request_id: support::fresh("trigger"),
-        ..PatchScheduleRequest::default()
-    };
-    client.connection().clone().patch_schedule(request.into_request()).await.expect("triggered");
-}
+use crate::support::eventually;
 
 /// As if the server had promised a tick an hour ago and not started it; until the operator has seen that, since a look
 /// that is under way tells the true tick again.
@@ -85,8 +65,8 @@ async fn a_tick_that_does_not_start_is_overdue_until_a_run_starts() {
     })
     .await;
 
-    trigger(&installation, "scheduled-sync-acme").await;
-    trigger(&installation, "sync-acme-hubspot").await;
+    installation.trigger("scheduled-sync-acme").await;
+    installation.trigger("sync-acme-hubspot").await;
     installation.connector_condition("hubspot", "Healthy", "Unknown", "NoSyncYet").await;
     eventually("the tenant is not overdue any more", SOON, || async {
         let status = installation.tenants().get("acme").await.ok()?.status?;

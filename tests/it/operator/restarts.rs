@@ -20,7 +20,7 @@ use crate::support::eventually;
 const ACCOUNT: &str = "4711";
 
 /// As a worker does when it has signed in.
-async fn connected(installation: &Installation, connector: &str) {
+pub(super) async fn connected(installation: &Installation, connector: &str) {
     let known = record(installation, connector).await.expect("projected");
     let found = ConnectionFound {
         status: Some(ConnectionStatus::Connected),

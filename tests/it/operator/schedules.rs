@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use temporalio_client::{grpc::WorkflowService as _, tonic::IntoRequest as _};
 use temporalio_common::protos::temporal::api::{
     schedule::v1::{Schedule, SchedulePatch},
-    workflowservice::v1::{ListScheduleMatchingTimesRequest, PatchScheduleRequest},
+    workflowservice::v1::ListScheduleMatchingTimesRequest,
 };
 
 use super::harness::{Installation, Running, SOON, is};
-use crate::support::{self, eventually};
+use crate::support::eventually;
 
 const SCHEDULE: &str = "scheduled-sync-acme";
 
@@ -34,21 +34,8 @@ async fn apply(installation: &Installation, mut spec: Value) {
     installation.apply_tenant("acme", spec).await;
 }
 
-/// As the Web UI and `temporal schedule toggle` do it.
-async fn toggle(installation: &Installation, patch: SchedulePatch) {
-    let client = installation.temporal.sdk_client().expect("client");
-    let request = PatchScheduleRequest {
-        namespace: installation.temporal.namespace().to_owned(),
-        schedule_id: SCHEDULE.to_owned(),
-        patch: Some(patch),
-        request_id: support::fresh("toggle"),
-        ..Default::default()
-    };
-    client.connection().clone().patch_schedule(request.into_request()).await.expect("toggled");
-}
-
 async fn pause(installation: &Installation, note: &str) {
-    toggle(installation, SchedulePatch { pause: note.to_owned(), ..Default::default() }).await;
+    installation.patch_schedule(SCHEDULE, SchedulePatch { pause: note.to_owned(), ..Default::default() }).await;
 }
 
 fn is_paused(schedule: &Schedule) -> bool {
@@ -101,7 +88,9 @@ async fn a_pause_made_in_the_web_ui_survives_every_edit_and_is_told() {
         installation.describe(SCHEDULE).await.and_then(|found| found.schedule).is_some_and(|found| is_paused(&found))
     );
 
-    toggle(&installation, SchedulePatch { unpause: "Kim: done".to_owned(), ..Default::default() }).await;
+    installation
+        .patch_schedule(SCHEDULE, SchedulePatch { unpause: "Kim: done".to_owned(), ..Default::default() })
+        .await;
     let object = installation.tenant_ready("acme", "True", "Scheduled").await;
     assert_eq!(paused_by(&object), None);
     installation.event("acme", "Resumed").await;
@@ -124,7 +113,7 @@ async fn resuming_the_spec_does_not_resume_what_a_person_paused() {
     let operator = installation.operator_with(|settings| settings.resync_seconds = 1).await;
     let object = installation.tenant_ready("acme", "True", "PausedByPerson").await;
     assert_eq!(paused_by(&object), Some((PausedBy::Person, "Kim: not yet".to_owned())));
-    toggle(&installation, SchedulePatch { unpause: "now".to_owned(), ..Default::default() }).await;
+    installation.patch_schedule(SCHEDULE, SchedulePatch { unpause: "now".to_owned(), ..Default::default() }).await;
     installation.tenant_ready("acme", "True", "Scheduled").await;
 
     // ... nor that it was the operator's.

@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 use temporalio_common::protos::temporal::api::enums::v1::ScheduleOverlapPolicy;
 
-use super::harness::{Installation, SOON, input, starts};
+use super::harness::{Installation, SOON, free_port, input, metric_at, starts};
 use crate::support::eventually;
 
 const SCHEDULE: &str = "scheduled-sync-acme";
@@ -170,13 +170,19 @@ async fn only_one_of_two_operators_leads_and_the_other_takes_over() {
     let first = installation.operator_with(with_lease).await;
     installation.apply_tenant("acme", json!({"tenantId": "acme"})).await;
     installation.tenant_ready("acme", "True", "Scheduled").await;
+    let standby: std::net::SocketAddr = ([127, 0, 0, 1], free_port()).into();
     let second = installation
         .operator_with(|settings| {
             with_lease(settings);
-            settings.health.health_address.set_port(0);
+            settings.health.health_address = standby;
         })
         .await;
+    let ready = || async { Some(reqwest::get(format!("http://{standby}/readyz")).await.ok()?.status().is_success()) };
+    eventually("it stands by", SOON, || async { ready().await?.then_some(()) }).await;
+    assert_eq!(metric_at(standby, "gtm_sync_leader").await, Some(0));
+    assert_eq!(installation.metric("gtm_sync_leader").await, Some(1));
     first.stop().await;
+    eventually("it leads", SOON, || async { (metric_at(standby, "gtm_sync_leader").await? == 1).then_some(()) }).await;
     installation.apply_tenant("acme", json!({"tenantId": "acme", "suspend": true})).await;
     installation.tenant_ready("acme", "True", "Suspended").await;
     second.stop().await;
@@ -203,8 +209,11 @@ async fn an_idle_fleet_writes_no_status() {
     };
     installation.looked_again("Connector", 2).await;
     let before = versions().await;
-    installation.looked_again("Connector", 8).await;
-    installation.looked_again("TenantSchedule", 2).await;
-    assert_eq!(versions().await, before, "ten looks, no write");
+    installation.looked_again("Connector", 10).await;
+    // At a schedule it looks every five seconds at most.
+    for _ in 0..2 {
+        installation.looked_again("TenantSchedule", 5).await;
+    }
+    assert_eq!(versions().await, before, "ten looks at each, no write");
     operator.stop().await;
 }
