@@ -211,11 +211,13 @@ fn next_load(opened: &Opened, account: &Account, full_sync: bool) -> Load {
     load
 }
 
-/// A load that is not what is wanted now: incremental where a full one is asked for, or of streams that nobody reads any more.
+/// A load that is not what is wanted now: incremental where a full one is asked for, of streams that nobody reads any more, or
+/// without anything read: the streams it left may be mended while the next one stays broken.
 fn is_useless(load: &Load, opened: &Opened, full_sync: bool) -> bool {
     let chosen = |name: &str| opened.source.streams().iter().any(|stream| stream.name == name);
     let left = load.streams.get(load.current..).unwrap_or_default();
-    full_sync && !load.full || !left.is_empty() && !left.iter().any(|stream| chosen(&stream.name))
+    let fruitless = load.read_nothing() && load.token.is_none();
+    fruitless || full_sync && !load.full || !left.is_empty() && !left.iter().any(|stream| chosen(&stream.name))
 }
 
 /// The last complete window is so long ago that the source may have forgotten deletions since: only a full sync with its

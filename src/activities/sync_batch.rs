@@ -100,7 +100,7 @@ async fn stage(
     closed: Closed,
 ) -> Result<SyncBatchResult, ActivityError> {
     let last = matches!(closed, Closed::LoadComplete);
-    if last && !load.streams.is_empty() && load.failed_streams().len() == load.streams.len() {
+    if last && load.read_nothing() {
         let reason = load.streams[0].failed.clone().unwrap_or_default();
         return Err(failure::failure_text(failures::CONFIGURATION, format!("no stream could be read: {reason}")));
     }

@@ -253,6 +253,13 @@ impl Load {
         self.streams.iter().filter(|stream| stream.failed.is_some()).map(|stream| stream.name.clone()).collect()
     }
 
+    /// No stream was read, of those that the load is behind; one that failed in its sweep was.
+    #[must_use]
+    pub fn read_nothing(&self) -> bool {
+        let behind = if self.sweeping { &self.streams[..] } else { &self.streams[..self.current] };
+        !behind.is_empty() && behind.iter().all(|stream| stream.failed.is_some() && !stream.failed_in_sweep)
+    }
+
     /// Every record of every stream was read, and believed to be all: what the load did not bring is not there any more.
     #[must_use]
     pub fn read_everything(&self) -> bool {
@@ -381,6 +388,18 @@ mod tests {
         assert_eq!(load.fulfilled(), Some(window));
         load.fail_stream("403");
         assert_eq!(load.fulfilled(), None);
+    }
+
+    #[test]
+    fn nothing_was_read_when_every_stream_so_far_failed_but_not_in_its_sweep() {
+        let mut load = begin(&Cursor::default(), 0, true, "2026-11-22T12:00:00Z");
+        assert!(!load.read_nothing(), "it has not begun");
+        load.fail_stream("403");
+        assert!(load.read_nothing());
+        load.finish_stream();
+        assert!(!load.read_nothing());
+        load.fail_stream("UnreadablePage");
+        assert!(!load.read_nothing(), "what failed in its sweep was read: {load:?}");
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub struct Plan {
 
 impl Missing {
     /// Rows whose object is gone. Of more than may go at once only those are marked that have been missing for the grace: a
-    /// cluster that is being rebuilt has its objects by then, and who deleted them need not come back to say so. Pure.
+    /// cluster that is being rebuilt has its objects by then, and who deleted them need not come back to say so. The last one
+    /// is always more than may go at once. Pure.
     pub fn plan(
         &mut self,
         rows: &[ProjectedConnector],
@@ -78,7 +79,7 @@ impl Missing {
         if in_view == 0 && !(new.is_empty() && old.is_empty()) {
             return Plan { gone: Vec::new(), suspicious: Some(Suspicious::NothingInView) };
         }
-        if is_too_many(new.len(), there.len() + new.len() + old.len()) {
+        if there.is_empty() && !new.is_empty() || is_too_many(new.len(), there.len() + new.len() + old.len()) {
             return Plan { gone: old, suspicious: Some(Suspicious::TooMany) };
         }
         Plan { gone: [old, new].concat(), suspicious: None }
@@ -122,7 +123,7 @@ pub async fn keep(context: Arc<Context>) {
 fn message(why: Suspicious, grace: Duration) -> String {
     match why {
         Suspicious::NothingInView => {
-            "no Connector is in view, but the store knows some: they are left as they are; check CRDs, kubeconfig and watched namespaces"
+            "no object is in view, but the store knows Connectors: they are left as they are; check CRDs, kubeconfig and watched namespaces"
                 .to_owned()
         }
         Suspicious::TooMany => format!(
@@ -141,7 +142,7 @@ pub async fn pass(missing: &mut Missing, pulse: &Pulse, context: &Context) -> Re
     let rows = rows.map_err(Error::Store)?;
     let fleet = &context.fleet;
     remember(&rows, context);
-    let in_view = fleet.count(Kind::Connector);
+    let in_view = fleet.count(Kind::Connector) + fleet.count(Kind::TenantSchedule);
     let exists = |row: &ProjectedConnector| fleet.has_connector(&row.owner.namespace, &row.owner.name, &row.tenant_id);
     let watches = |namespace: &str| fleet.watches(namespace);
     let Plan { gone, suspicious } =
@@ -264,6 +265,17 @@ mod tests {
         assert_eq!(swept(&mut missing, 100, 25, at(3_000)), (0, Some(Suspicious::TooMany)), "five came");
         assert_eq!(swept(&mut missing, 100, 30, at(3_600)), (30, None), "25 are old, and five are few");
         assert_eq!(swept(&mut missing, 100, 60, at(3_700)), (25, Some(Suspicious::TooMany)), "35 went at once");
+    }
+
+    #[test]
+    fn the_last_one_is_swept_after_the_grace_where_other_objects_are_in_view() {
+        let mut missing = Missing::default();
+        let mut pass = |now| {
+            let plan = missing.plan(&rows(1), |_| true, |_| false, 1, GRACE, at(now));
+            (plan.gone.len(), plan.suspicious)
+        };
+        assert_eq!(pass(0), (0, Some(Suspicious::TooMany)), "a cluster that is rebuilt may show its tenants first");
+        assert_eq!(pass(3_600), (1, None));
     }
 
     #[test]

@@ -250,6 +250,7 @@ conformance! {
         a_full_load_that_read_everything_resolves_older_dead_letters_and_no_other_load_does
         a_full_load_over_two_runs_keeps_the_dead_letters_of_both
         a_replay_marks_only_dead_letters_with_an_id_and_pages_by_version
+        a_full_load_resolves_letters_of_the_streams_that_it_read_and_of_no_other
         letters_of_a_former_account_are_listed_with_it_and_never_marked
         a_replayed_record_lands_or_is_rejected_again_with_one_newer_unmarked_letter
         a_replay_resolves_its_letter_and_never_overwrites_a_newer_row

@@ -196,17 +196,19 @@ impl Client {
     /// As `page`; `UnreadablePage` when some ids were refused for another reason, so that nothing can be said of them.
     pub(super) async fn batch_read(&self, call: &Call) -> Result<(Page, Timestamp), Error> {
         self.read_by(call, |response| {
-            if response.status == StatusCode::MULTI_STATUS {
-                partly_refused(call, &response)?;
-            }
             let at = response.date().ok_or_else(|| unreadable(call))?;
             Ok((Page::parse(response.body).ok_or_else(|| unreadable(call))?, at))
         })
         .await
     }
 
-    /// Asks again for what cannot be read: a proxy's page and a cut-off body mostly pass.
+    /// Asks again for what cannot be read: a proxy's page and a cut-off body mostly pass. So may what a batch could not say
+    /// of some ids: taken for "there is nothing", it would empty associations and custom values.
     async fn read_by<T>(&self, call: &Call, read: impl Fn(Response) -> Result<T, Error>) -> Result<T, Error> {
+        let read = |response: Response| match response.status {
+            StatusCode::MULTI_STATUS => partly_refused(call, &response).and_then(|()| read(response)),
+            _ => read(response),
+        };
         for _ in 1..READ_ATTEMPTS {
             if let Ok(value) = read(self.send(call).await?) {
                 return Ok(value);

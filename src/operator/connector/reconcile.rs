@@ -105,17 +105,21 @@ impl Reconcile {
             Ok(hosts) => self.allowed_hosts = hosts,
             Err(problem) => return self.refuse(problem),
         }
-        if self.input.tenant.is_none() {
+        if self.input.tenant.is_none() && self.input.status.observed_generation == NOT_OBSERVED {
             return self.without_tenant();
         }
         self.phase = Phase::AskingClaim;
         Some(Request::TenantClaim(self.input.spec.tenant_id.clone()))
     }
 
-    fn without_tenant(&mut self) -> Option<Request> {
+    fn no_tenant(&self) -> Problem {
         let tenant = &self.input.spec.tenant_id;
         let message = format!("no TenantSchedule in this namespace holds tenant {tenant}");
-        let problem = Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message };
+        Problem { reason: reason::TENANT_SCHEDULE_NOT_FOUND, message }
+    }
+
+    fn without_tenant(&mut self) -> Option<Request> {
+        let problem = self.no_tenant();
         // In a cluster made anew the TenantSchedule may come later; the schedule that is there stays as people and time
         // have left it (R45).
         if self.input.status.observed_generation == NOT_OBSERVED && !self.input.spec.sync.schedules.is_empty() {
@@ -126,10 +130,13 @@ impl Reconcile {
 
     fn claimant(&mut self, claimant: Option<TenantClaim>) -> Option<Request> {
         let held = claimant.filter(|claim| claim.owner != Owner::nobody());
-        let Some(TenantClaim { owner, pool, .. }) = held else { return self.unclaimed() };
+        let Some(TenantClaim { owner, pool, removed }) = held else {
+            return if self.input.tenant.is_some() { self.unclaimed() } else { self.without_tenant() };
+        };
         let ours =
             owner.cluster_id == self.input.installation.cluster_id && owner.namespace == self.input.key.namespace;
-        if !ours {
+        // Of a tenant that was let go with its schedule (Orphan), ticks go on: state and credential are still the Connector's.
+        if !ours || removed && self.input.tenant.is_none() {
             return self.without_tenant();
         }
         // The one that was found lost its tenant to another of this namespace: nothing is applied by its terms.
@@ -206,6 +213,10 @@ impl Reconcile {
         }
         self.runs = tokens::runs(&self.input, &answer);
         self.answer = Some(answer);
+        if self.input.tenant.is_none() {
+            self.failed_verbs.extend(mem::take(&mut self.runs).into_iter().flat_map(|run| run.verbs));
+            return self.unschedule(Some(self.no_tenant()));
+        }
         let wanted = self.input.tenant.as_ref().and_then(|tenant| build::schedule(&self.input, tenant));
         match wanted {
             Some(wanted) => self.schedule(wanted),
@@ -370,6 +381,8 @@ impl Reconcile {
             reason::SECRET_NOT_FOUND | reason::SECRET_KEY_MISSING | reason::SECRET_FORBIDDEN => {
                 Again::BackOff(Duration::ZERO)
             }
+            // The one that comes triggers its Connectors.
+            _ if self.input.tenant.is_none() => Again::After(self.resync),
             _ => Again::After(REFUSED_RECHECK.min(self.resync)),
         };
         let handled = self.handled();

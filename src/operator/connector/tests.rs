@@ -156,7 +156,20 @@ fn only_the_namespace_that_holds_the_tenant_is_projected() {
     let without = Input { tenant: None, ..input(&world, json!({})) };
     world.fail(None);
     run(&world, Reconcile::new(without, RESYNC));
-    assert!(world.calls().is_empty(), "shown already, and no claim is asked for");
+    assert_eq!(world.calls(), ["TenantClaim"], "shown already");
+}
+
+#[test]
+fn where_a_tenant_was_let_go_with_its_schedule_its_connectors_can_still_be_stopped_and_start_nothing() {
+    let world = world();
+    reconcile(&world, json!({}));
+    let requested_at = Some("now".to_owned());
+    let orphaned = Input { tenant: None, generation: 2, requested_at, ..input(&world, json!({"state": "Stopped"})) };
+    world.fail(None);
+    run(&world, Reconcile::new(orphaned, RESYNC));
+    assert_eq!(world.projected("hubspot").expect("projected").desired_state, DesiredState::Stopped);
+    assert_eq!(ready(&world), "False/TenantScheduleNotFound");
+    assert!(!world.calls().contains(&"StartWorkflow".to_owned()), "{:?}", world.calls());
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! Dead letters after their commit: how they are resolved, replayed and discarded. Every step counts them everywhere.
 
 use gtm_sync::{
-    model::{cursor::Load, entity::Entity, record::Rejected},
+    model::{
+        cursor::{Cursor, Load},
+        entity::Entity,
+        record::Rejected,
+        stream::Stream,
+    },
     store::{DeadLetterRow, Error, LeaseRequest, LetterSelection, Replay, RunEnd, Verb, Wish},
 };
 
 use super::world::{
-    ACCOUNT, World, at_end, batch, connector_id, contact, increment, load, load_at, poison, rejected, request,
+    ACCOUNT, World, at, at_end, batch, connector_id, contact, increment, load, load_at, poison, rejected, request,
     tenant_id,
 };
 
@@ -111,6 +116,17 @@ pub(crate) async fn a_replay_marks_only_dead_letters_with_an_id_and_pages_by_ver
     assert_eq!(world.store.replays(&lease, rest[0].observed_seq, 2).await, Ok(vec![]));
     let lost = gtm_sync::contract::activities::Lease { epoch: "lost".to_owned(), ..lease };
     assert!(matches!(world.store.replays(&lost, 0, 2).await, Err(Error::StaleRun { .. })));
+}
+
+pub(crate) async fn a_full_load_resolves_letters_of_the_streams_that_it_read_and_of_no_other(world: &World) {
+    world.projected().await;
+    world.run("run-1", load(), batch(&[], &[rejected("1", "X", None)])).await;
+    let others = Stream { name: "companies", entity: Entity::Account, id_prefix: "" };
+    let without = Load::begin(&Cursor::default(), 0, true, &[others], at("2026-11-22T12:00:00Z"));
+    world.run("run-2", without, batch(&[], &[])).await;
+    assert_eq!(world.letters().await.len(), 1, "its stream is not chosen any more: nobody looked");
+    world.run("run-3", load(), batch(&[], &[])).await;
+    assert!(world.letters().await.is_empty());
 }
 
 pub(crate) async fn letters_of_a_former_account_are_listed_with_it_and_never_marked(world: &World) {

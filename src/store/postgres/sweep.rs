@@ -137,8 +137,9 @@ pub(super) async fn count(
     Ok(counted)
 }
 
-/// Removes what a complete load makes needless: its own notes and, when it read everything, dead letters from before it:
-/// what is still wrong has a letter of this load, the rest has landed or is gone at the source. Answers how many letters.
+/// Removes what a complete load makes needless: its own notes and, when it read everything, dead letters of its streams from
+/// before it: what is still wrong has a letter of this load, the rest has landed or is gone at the source. Answers how many
+/// letters.
 pub(super) async fn end_load(
     transaction: &Transaction<'_>,
     lease: &Lease,
@@ -146,13 +147,20 @@ pub(super) async fn end_load(
     load: &Load,
 ) -> Result<u64, Fault> {
     const RESOLVE: &str = "DELETE FROM gtm.dead_letter
-        WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3 AND observed_seq < $4";
+        WHERE tenant_id = $1 AND connector_id = $2 AND account_id = $3 AND observed_seq < $4
+            AND entity = $5 AND starts_with(coalesce(source_id, $6), $6)";
     let [tenant, connector, _] = lease_key(lease);
     forget(transaction, tenant, connector).await?;
     if !load.read_everything() {
         return Ok(0);
     }
-    query::execute(transaction, RESOLVE, &[&tenant, &connector, &account_id, &load.first_observed]).await
+    let mut resolved = 0;
+    for stream in &load.streams {
+        let (entity, prefix) = (stream.entity.table(), &stream.id_prefix);
+        let values: query::Values<'_> = &[&tenant, &connector, &account_id, &load.first_observed, &entity, prefix];
+        resolved += query::execute(transaction, RESOLVE, values).await?;
+    }
+    Ok(resolved)
 }
 
 /// Forgets what a load noted for its sweep.

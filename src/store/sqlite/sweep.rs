@@ -132,8 +132,9 @@ pub(super) fn count(
     Ok(counted)
 }
 
-/// Removes what a complete load makes needless: its own notes and, when it read everything, dead letters from before it:
-/// what is still wrong has a letter of this load, the rest has landed or is gone at the source. Answers how many letters.
+/// Removes what a complete load makes needless: its own notes and, when it read everything, dead letters of its streams from
+/// before it: what is still wrong has a letter of this load, the rest has landed or is gone at the source. Answers how many
+/// letters.
 pub(super) fn end_load(
     transaction: &Transaction<'_>,
     lease: &Lease,
@@ -145,12 +146,17 @@ pub(super) fn end_load(
     if !load.read_everything() {
         return Ok(0);
     }
-    transaction
-        .prepare_cached(
-            "DELETE FROM dead_letter
-             WHERE tenant_id = ?1 AND connector_id = ?2 AND account_id = ?3 AND observed_seq < ?4",
-        )?
-        .execute(params![tenant, connector, account_id, load.first_observed])
+    let mut resolve = transaction.prepare_cached(
+        "DELETE FROM dead_letter
+         WHERE tenant_id = ?1 AND connector_id = ?2 AND account_id = ?3 AND observed_seq < ?4
+             AND entity = ?5 AND substr(coalesce(source_id, ?6), 1, length(?6)) = ?6",
+    )?;
+    let mut resolved = 0;
+    for stream in &load.streams {
+        let (entity, prefix) = (stream.entity.table(), &stream.id_prefix);
+        resolved += resolve.execute(params![tenant, connector, account_id, load.first_observed, entity, prefix])?;
+    }
+    Ok(resolved)
 }
 
 /// Forgets what a load noted for its sweep.
