@@ -3,7 +3,7 @@
 //! servers. Knows no reconciler; `enumerator/` runs them.
 
 mod behaviours;
-mod faults;
+pub(super) mod faults;
 mod kubernetes;
 mod store;
 mod temporal;
