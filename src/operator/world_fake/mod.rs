@@ -11,7 +11,7 @@ mod temporal;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, LazyLock, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -319,7 +319,7 @@ impl FakeWorld {
                 Ok(Answer::Tenant(self.state().tenant_of(kind, &namespace, &name)))
             }
             Request::EnsurePool(tenant) => {
-                let made = || Sealer::new(&generate_identity().1).expect("recipient");
+                let made = || own_workers(tenant.as_str());
                 Ok(Answer::Recipient(self.state().pools.entry(tenant.to_string()).or_insert_with(made).clone()))
             }
             Request::AddFinalizer(key) => self.state().finalizer(&key, true),
@@ -366,6 +366,13 @@ impl World for FakeWorld {
 
 pub(super) fn key(kind: Kind, name: &str) -> ObjectKey {
     ObjectKey { kind, namespace: "acme".to_owned(), name: name.to_owned(), uid: "uid-1".to_owned() }
+}
+
+/// The recipient of a tenant's own workers: the same in every world, so that the ends of two can be compared.
+fn own_workers(tenant: &str) -> Sealer {
+    static OF: LazyLock<Mutex<BTreeMap<String, Sealer>>> = LazyLock::new(Mutex::default);
+    let made = || Sealer::new(&generate_identity().1).expect("recipient");
+    OF.lock().expect("no panic").entry(tenant.to_owned()).or_insert_with(made).clone()
 }
 
 /// Drives a step to its end.
