@@ -1,5 +1,6 @@
 //! Rollouts of a pool against a fleet in memory: each scar of the peers (docs/workers.md), and every fault at every call.
 
+mod behaviours;
 mod fleet;
 mod leaving;
 

@@ -229,8 +229,12 @@ impl FakeWorld {
 
     /// A cron workflow that somebody started by hand for the tenant `acme`.
     pub(super) fn start_cron(&self) {
+        self.start_cron_named("nightly");
+    }
+
+    fn start_cron_named(&self, id: &str) {
         let cron = CronWorkflow {
-            workflow_id: "nightly".to_owned(),
+            workflow_id: id.to_owned(),
             first_run_id: "r1".to_owned(),
             tenant_id: "acme".parse().expect("id"),
         };
@@ -311,7 +315,9 @@ impl FakeWorld {
                 Ok(Answer::CronWorkflow(found.map(Box::new)))
             }
             Request::TerminateCron(cron) => {
-                Ok(Answer::Ended(self.state().cron_workflows.remove(cron.tenant_id.as_str()).is_some()))
+                let (tenant, crons) = (cron.tenant_id.as_str(), &mut self.state().cron_workflows);
+                let is_there = crons.get(tenant).is_some_and(|there| there.first_run_id == cron.first_run_id);
+                Ok(Answer::Ended(is_there && crons.remove(tenant).is_some()))
             }
             Request::StartWorkflow(start) => Ok(Answer::Started(self.state().start(start))),
             Request::GetSecret { namespace, name } => Ok(Answer::Secret(self.state().secret(&namespace, &name))),

@@ -311,7 +311,8 @@ impl State {
     }
 
     fn remove_deployment(&mut self) -> Result<WorkerAnswer, Error> {
-        let refused = || Error::Temporal(temporal::Error::Conflict { attempted: "remove", code: "builds".to_owned() });
+        let refused =
+            || Error::Temporal(temporal::Error::Unavailable { attempted: "remove", code: "Internal".to_owned() });
         if self.temporal.as_ref().is_some_and(|seen| !seen.versions.is_empty()) {
             return Err(refused());
         }
@@ -325,7 +326,7 @@ impl State {
         if polled.is_some_and(|at| now.duration_since(*at) < POLLER_HISTORY) {
             return Err(refused());
         }
-        let seen = self.temporal.as_mut().ok_or_else(refused)?;
+        let Some(seen) = self.temporal.as_mut() else { return Ok(WorkerAnswer::Done) };
         let state = seen.versions.iter().find(|known| known.build == version.build).map(|known| known.state);
         if matches!(state, Some(VersionState::Current | VersionState::Draining)) {
             return Err(refused());
