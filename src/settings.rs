@@ -179,3 +179,26 @@ impl WorkerSettings {
         Some(self.tenant_syncs.unwrap_or(half.clamp(1, 4))).filter(|share| *share > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn share(of: &[&str]) -> Option<u32> {
+        let needed = ["worker", "--identity-file", "identity", "--database-url", "sqlite:x"];
+        let command = WorkerSettings::augment_args(Command::new("worker"));
+        let matches = command.try_get_matches_from(needed.iter().chain(of)).expect("arguments");
+        WorkerSettings::from_arg_matches(&matches).expect("settings").tenant_share()
+    }
+
+    #[test]
+    fn a_tenants_syncs_take_half_of_a_workers_activities_at_two_a_sync_and_one_to_four_are_at_work() {
+        assert_eq!(share(&[]), Some(2), "of ten slots five, at two a sync");
+        let of_slots = ["1", "3", "8", "16", "100"].map(|slots| share(&["--max-concurrent-activities", slots]));
+        assert_eq!(of_slots, [Some(1), Some(1), Some(2), Some(4), Some(4)]);
+        assert_eq!(share(&["--tenant-syncs", "9"]), Some(9));
+        assert_eq!(share(&["--tenant-syncs", "0"]), None, "any number");
+    }
+}

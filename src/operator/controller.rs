@@ -57,7 +57,7 @@ const CONCURRENCY: u16 = 16;
 /// Objects a page of the first list: keeps memory flat (finding 9).
 const PAGE_SIZE: u32 = 100;
 /// Secrets got a second by the slow sweep (R32): a larger fleet is looked at more rarely.
-const SWEPT_A_SECOND: u32 = 5;
+const SWEPT_A_SECOND: usize = 5;
 
 /// A watched kind: its cache and what wants to be reconciled.
 pub struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -240,9 +240,7 @@ pub(super) async fn reconcile_connector(object: Arc<Watched<Connector>>, context
         tracing::warn!(object = %key, "left as it is: a TenantSchedule of its namespace cannot be read");
         return Some(context.resync);
     }
-    // Slow sweep of Secrets: a settled Connector costs one GET a round, and all of them five a second (R32).
-    let fleet_size = u32::try_from(context.fleet.count(Kind::Connector)).unwrap_or(u32::MAX);
-    let resync = context.resync.max(Duration::from_secs(u64::from(fleet_size / SWEPT_A_SECOND)));
+    let resync = swept_after(context.fleet.count(Kind::Connector), context.resync);
     let urgency = urgency(input.status.observed_generation == input.generation);
     let step = connector::reconcile::Reconcile::new(input, resync);
     let work = as_urgent_as(urgency, drive(&context.world, step));
@@ -260,6 +258,12 @@ pub(super) async fn reconcile_connector(object: Arc<Watched<Connector>>, context
         Err(error) => Outcome::failed(error),
     };
     settle(&key, outcome, &context)
+}
+
+/// How long a settled Connector of so many rests, at least: each look costs a GET of its Secret (R32).
+fn swept_after(connectors: usize, resync: Duration) -> Duration {
+    let seconds = u64::try_from(connectors.div_ceil(SWEPT_A_SECOND)).unwrap_or(u64::MAX);
+    resync.max(Duration::from_secs(seconds))
 }
 
 /// Whether the spec was applied already.
@@ -341,6 +345,17 @@ fn tell(key: &ObjectKey, note: Note, context: &Context) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_fleet_has_at_most_five_secrets_read_a_second_and_a_small_one_each_at_every_resync() {
+        let resync = Duration::from_secs(600);
+        assert_eq!([0, 1, 3_000].map(|connectors| swept_after(connectors, resync)), [resync; 3]);
+        for connectors in [3_001, 3_004, 10_000, 100_003] {
+            let rest = swept_after(connectors, resync).as_secs();
+            assert!((connectors as u64).div_ceil(rest) <= 5, "{connectors} within {rest} s");
+            assert!(rest <= connectors as u64 / 5 + 1, "{connectors} rest no longer than they must: {rest} s");
+        }
+    }
 
     #[tokio::test]
     async fn a_panic_and_a_hung_call_are_errors_of_their_object_alone() {

@@ -197,7 +197,7 @@ impl Temporal {
     /// is fine.
     ///
     /// # Errors
-    /// `Conflict` while it has builds.
+    /// `Unavailable` while it has builds: the server calls that an internal error.
     ///
     /// # Idempotency
     /// By its name.

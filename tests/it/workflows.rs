@@ -9,6 +9,8 @@ mod pools;
 mod replays;
 mod restores;
 mod shares;
+mod wishes;
+mod workers;
 
 use std::time::Duration;
 
@@ -25,7 +27,7 @@ use simulators::{
 use crate::support::{
     eventually, fresh, postgres_url,
     proxy::Proxy,
-    stack::{CANARY, Ended, Stack},
+    stack::{CANARY, Ended, Stack, Worker},
 };
 
 const LONG: Duration = Duration::from_secs(120);
@@ -348,6 +350,7 @@ async fn a_throttled_source_parks_the_run_and_burns_no_attempt() {
     let done = stack.sync("throttled", "acme", "hubspot", true).await.completed();
     assert_eq!((&done["outcome"], &done["stats"]["errorsCount"]), (&json!("complete"), &json!(0)));
     let (history, _) = stack.history("throttled").await;
+    assert_eq!(status(&stack).await.last_run.expect("a run").stats.activity_retries, 0);
     assert!(history.contains("RateLimited") || history.contains("asked to wait"), "the history says why it waited");
     assert_clean(&stack, &crm, "acme", "hubspot").await;
 }

@@ -146,3 +146,11 @@ pub(crate) async fn a_secret_is_told_as_it_is_now(servers: &dyn Servers) {
         assert_eq!(ask(servers, get()).await, Answer::Secret(Some(fields)));
     }
 }
+
+pub(crate) async fn a_tenants_own_workers_have_one_recipient_and_another_tenants_have_another(servers: &dyn Servers) {
+    let ensured = async |tenant: &str| ask(servers, Request::EnsurePool(tenant.parse().expect("an id"))).await;
+    let first = ensured("acme").await;
+    assert!(matches!(first, Answer::Recipient(_)), "{first:?}");
+    assert_ne!(ensured("beta").await, first);
+    assert_eq!(ensured("acme").await, first);
+}

@@ -5,6 +5,7 @@
 pub(crate) mod kubernetes;
 pub(crate) mod store;
 pub(crate) mod temporal;
+pub(crate) mod workers;
 
 use async_trait::async_trait;
 use gtm_sync::{
@@ -42,6 +43,9 @@ pub(crate) trait Servers: Send + Sync {
 
     /// Ends a workflow.
     async fn end_workflow(&self, id: &str);
+
+    /// Starts a cron workflow for tenant `acme`, by hand.
+    async fn start_cron(&self, id: &str);
 }
 
 /// An object as the API server has it.
@@ -85,6 +89,7 @@ macro_rules! every_behaviour {
             kubernetes::an_equal_status_changes_nothing_and_no_status_is_an_edit,
             kubernetes::an_object_is_asked_for_its_tenant_by_name,
             kubernetes::a_secret_is_told_as_it_is_now,
+            kubernetes::a_tenants_own_workers_have_one_recipient_and_another_tenants_have_another,
             temporal::what_is_not_there_is_described_as_none_and_deleted_twice,
             temporal::a_schedule_is_created_once_and_paused_in_the_same_request,
             temporal::an_update_keeps_what_it_says_and_moves_the_token,
@@ -93,6 +98,8 @@ macro_rules! every_behaviour {
             temporal::a_schedule_is_left_with_a_mark_that_goes_with_the_next_content,
             temporal::schedules_are_listed_with_their_owners_and_what_comes_next,
             temporal::a_tenant_without_a_cron_workflow_has_none_to_end,
+            temporal::a_cron_workflow_is_found_for_its_tenant_and_ended_by_its_first_run_once,
+            temporal::a_backfill_starts_a_tick_of_its_range_and_is_seen_to_have,
             temporal::a_deleted_schedule_can_be_created_again,
             temporal::what_the_server_cannot_read_is_refused_as_invalid,
             temporal::a_run_by_a_name_for_good_starts_once,

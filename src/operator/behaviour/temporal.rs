@@ -209,6 +209,40 @@ pub(crate) async fn a_tenant_without_a_cron_workflow_has_none_to_end(servers: &d
     assert_eq!(ask(servers, Request::TerminateCron(Box::new(gone))).await, Answer::Ended(false));
 }
 
+pub(crate) async fn a_cron_workflow_is_found_for_its_tenant_and_ended_by_its_first_run_once(servers: &dyn Servers) {
+    servers.start_cron("nightly").await;
+    let find = async |tenant: &str| match ask(servers, Request::FindCronWorkflow(tenant.parse().expect("an id"))).await
+    {
+        Answer::CronWorkflow(found) => found,
+        other => panic!("{other:?}"),
+    };
+    let found = find("acme").await.expect("it ticks");
+    assert_eq!((found.workflow_id.as_str(), found.tenant_id.as_str()), ("nightly", "acme"));
+    assert_eq!(find("beta").await, None, "another tenant's");
+    let end = async |cron| ask(servers, Request::TerminateCron(cron)).await;
+    let first_run_id = "00000000-0000-4000-8000-000000000000".to_owned();
+    let namesake = Box::new(CronWorkflow { first_run_id, ..*found.clone() });
+    assert_eq!(end(namesake).await, Answer::Ended(false), "another workflow had the name");
+    assert_eq!(find("acme").await.as_ref(), Some(&found));
+    assert_eq!(end(found.clone()).await, Answer::Ended(true));
+    assert_eq!(find("acme").await, None);
+    assert_eq!(end(found).await, Answer::Ended(false));
+}
+
+pub(crate) async fn a_backfill_starts_a_tick_of_its_range_and_is_seen_to_have(servers: &dyn Servers) {
+    // Suspended, it makes up for ticks all the same.
+    let wanted = WantedSchedule { suspended: Some("a note"), ..wanted("made-up-for") };
+    let before = standing(servers, &wanted).await;
+    let Request::BackfillSchedule(asked) = backfill(&wanted.id) else { panic!("another request") };
+    let range = asked.from..asked.to;
+    let of = |seen: &SeenSchedule| seen.recent.iter().filter(|run| range.contains(&run.tick)).count();
+    assert_eq!(of(&before), 0);
+    assert_eq!(ask(servers, backfill(&wanted.id)).await, Answer::Done);
+    let after = seen(servers, &wanted.id, |seen| of(seen) > 0).await;
+    assert_eq!(of(&after), 1, "the second tick met the first, which overlap Skip leaves out");
+    assert_eq!((after.state, after.wanted_hash), (before.state, before.wanted_hash), "it is no edit");
+}
+
 pub(crate) async fn a_deleted_schedule_can_be_created_again(servers: &dyn Servers) {
     let first = wanted("made-again");
     standing(servers, &first).await;

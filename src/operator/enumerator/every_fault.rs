@@ -27,7 +27,8 @@ const TENANTS: usize = 13;
 /// What somebody notes who pauses a schedule.
 const KIM: &str = "Kim: importing";
 /// Calls that write nothing where nothing changed: what is left to do at rest.
-const LOOKS: [&str; 6] = ["PutTenant", "TenantClaim", "GetSecret", "PutConnector", "DescribeSchedule", "ListSchedules"];
+const LOOKS: [&str; 7] =
+    ["PutTenant", "TenantClaim", "EnsurePool", "GetSecret", "PutConnector", "DescribeSchedule", "ListSchedules"];
 
 /// A run of a scenario to its rest, and how much happened until the last edit had settled.
 struct Run {

@@ -51,6 +51,11 @@ fn tenant(random: &mut Random, tenant_id: &str) -> Value {
         (8, "timeZone", json!("Nowhere/Else")),
         (8, "schedules", json!(["no cron"])),
         (6, "maintenanceWindows", json!([{"schedule": "0 22 * * sat", "duration": "8h"}])),
+        (4, "workers", json!({"mode": "Dedicated"})),
+        (5, "endAt", json!("2099-01-01T00:00:00Z")),
+        (5, "pauseOnFailure", json!(true)),
+        (4, "deletionPolicy", json!("Orphan")),
+        (5, "driftPolicy", json!("Report")),
     ] {
         if random.below(odds) == 0 {
             spec[field] = value;
@@ -201,7 +206,8 @@ fn live(seed: u64) -> Simulation {
     simulation
 }
 
-/// What is refused stays as it was applied before, which a fresh install does not know: people mend it.
+/// What is refused stays as it was applied before, and what is only reported as it was edited, which a fresh install does not
+/// know: people mend it.
 fn mend(state: &mut State) {
     let objects: Vec<_> = state.objects.values().map(|object| (object.key.clone(), object.spec.clone())).collect();
     for (key, mut spec) in objects {
@@ -219,6 +225,7 @@ fn mend(state: &mut State) {
                 };
             }
         }
+        spec["driftPolicy"].take();
         spec.as_object_mut().expect("a spec").retain(|_, value| !value.is_null());
         state.apply(key.kind, &key.namespace, &key.name, spec);
     }
@@ -239,12 +246,14 @@ fn settle(simulation: &mut Simulation) {
 /// The final objects on empty servers. Claims are history: a tenant stays with the namespace that had it first (R5).
 fn fresh_install(lived: &Simulation) -> Simulation {
     let mut simulation = Simulation::new(&[], &[]);
-    for claim in lived.servers.file.rows("SELECT tenant_id, namespace, name, removed_at FROM tenant") {
-        let [Some(tenant_id), Some(namespace), Some(name), removed] = &claim[..] else { continue };
+    const CLAIMS: &str = "SELECT tenant_id, namespace, name, pool, CAST(wait_seconds AS TEXT), removed_at FROM tenant";
+    for claim in lived.servers.file.rows(CLAIMS) {
+        let [Some(tenant_id), Some(namespace), Some(name), Some(pool), wait, removed] = &claim[..] else { continue };
+        let wait_seconds = wait.as_ref().map(|wait| wait.parse().expect("seconds"));
         let owner = Owner { cluster_id: String::new(), namespace: namespace.clone(), name: name.clone() };
         let tenant_id = tenant_id.parse().expect("an id");
         let uid = "before".to_owned();
-        let claim = TenantProjection { tenant_id, owner, uid, wait_seconds: None, dedicated: false };
+        let claim = TenantProjection { tenant_id, owner, uid, wait_seconds, dedicated: pool == "dedicated" };
         let store = &simulation.servers.store;
         block_on(async {
             store.put_tenant(&claim).await.expect("claimed");

@@ -2,13 +2,14 @@
 //! end compared with the undisturbed one; random lives of objects, whose end is that of a fresh install; two leaders at once.
 //!
 //! `process` is one operator with the real shells, `simulation` the time it lives in, `snapshot` what is compared;
-//! `every_fault`, `lives` and `leaders` are the tests. A failure prints how to have it again (CONTRIBUTING.md).
+//! `every_fault`, `lives`, `leaders` and `rounds` are the tests. A failure prints how to have it again (CONTRIBUTING.md).
 
 mod cache;
 mod every_fault;
 mod leaders;
 mod lives;
 mod process;
+mod rounds;
 mod scenarios;
 mod simulation;
 mod snapshot;

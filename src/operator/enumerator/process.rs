@@ -51,8 +51,10 @@ pub(super) const RESYNC: Duration = Duration::from_secs(600);
 const RELIST: SignedDuration = SignedDuration::from_secs(30);
 /// A new process has the second kind listed so long after the first.
 const SECOND_LIST: SignedDuration = SignedDuration::from_secs(2);
-/// Status rounds: soon after anything was asked, else rarely (in production once a second).
+/// Status rounds: soon after anything was asked or written, else rarely (in production once a second).
 const ROUND: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(1), SignedDuration::from_secs(300));
+/// A round that asked for something is followed by one that may ask for what was not taken.
+const ROUND_AGAIN: SignedDuration = SignedDuration::from_secs(11);
 
 /// A schedule without its object stays for so long: the census after the one that finds it deletes it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(300);
@@ -369,6 +371,11 @@ impl Process {
         })
     }
 
+    /// There is news in the store: the next status round comes soon.
+    pub(super) fn look_soon(&mut self) {
+        self.round_at = self.round_at.min(self.now() + ROUND.0);
+    }
+
     /// How many things are at work.
     pub(super) fn at_work(&self) -> usize {
         self.at_work.len()
@@ -391,7 +398,7 @@ impl Process {
         let now = self.now();
         self.is_about_to_ask = ended.is_none() && !waits;
         if self.world.state().calls.len() > asked && !matches!(work, Work::Round(_)) {
-            self.round_at = self.round_at.min(now + ROUND.0);
+            self.look_soon();
         }
         match (ended, work) {
             (None, work) if waits => self.waiting.push(work),
@@ -414,7 +421,8 @@ impl Process {
             }
             (Some(Ended::Shown(shown)), _) => {
                 self.shown = Some(*shown);
-                self.round_at = now + ROUND.1;
+                let asked = self.world.state().calls.len() > asked;
+                self.round_at = now + if asked { ROUND_AGAIN } else { ROUND.1 };
             }
             (Some(_), _) => {}
         }

@@ -10,6 +10,7 @@ use crate::{
         schedule::tests::{seen, wanted},
         world::ObjectKey,
     },
+    store::RunEnd,
     temporal::{cron_workflows::CronWorkflow, schedules::SeenSchedule},
 };
 
@@ -26,7 +27,7 @@ pub(super) struct Scenario {
 }
 
 /// All of them; those about tenants alone come first.
-pub(super) const ALL: [Scenario; 21] = [
+pub(super) const ALL: [Scenario; 23] = [
     Scenario {
         name: "tenant",
         script: tenant,
@@ -154,6 +155,27 @@ pub(super) const ALL: [Scenario; 21] = [
         name: "connector-bereft",
         script: connector_bereft,
         end: &["Connector acme/hubspot: TenantScheduleNotFound", "Connector acme/stays: TenantScheduleNotFound"],
+    },
+    Scenario {
+        name: "connector-of-a-dedicated-tenant",
+        script: connector_of_a_dedicated_tenant,
+        end: &[
+            "TenantSchedule acme/acme: Scheduled",
+            "Connector acme/hubspot: Configured",
+            "Connector acme/stays: Paused",
+            "scheduled-sync-acme: 0 */4 * * *",
+        ],
+    },
+    Scenario {
+        name: "connector-failing",
+        script: connector_failing,
+        end: &[
+            "TenantSchedule acme/acme: Scheduled",
+            "Connector acme/hubspot: Configured",
+            "Connector acme/stays: Paused",
+            "scheduled-sync-acme: 0 */4 * * *",
+            "4 connectorSyncWorkflow",
+        ],
     },
     Scenario {
         name: "statuses-lost",
@@ -371,6 +393,26 @@ fn connector_bereft(of: &mut Simulation) {
     a_connector(of, json!({"sync": {"schedules": ["@hourly"]}}));
     let tenant = of.tenant("acme", "acme", tenant_spec(json!({})));
     deleted(of, &tenant);
+}
+
+/// Its credential follows its tenant: to workers of its own, back, and there again.
+fn connector_of_a_dedicated_tenant(of: &mut Simulation) {
+    a_home(of);
+    a_connector(of, json!({}));
+    for mode in ["Dedicated", "Shared", "Dedicated"] {
+        a_tenant(of, json!({"workers": {"mode": mode}}));
+    }
+}
+
+/// Each run is followed by one: two that failed, one that ended at its budget.
+fn connector_failing(of: &mut Simulation) {
+    a_home(of);
+    let restarts = json!({"maxRestarts": 3, "initialBackoff": "1s", "maxBackoff": "1s"});
+    a_connector(of, json!({"autoRestart": restarts}));
+    let failed = || RunEnd::Failed("Unavailable".to_owned());
+    of.ends = [failed(), RunEnd::More, failed(), RunEnd::Complete].into();
+    a_connector(of, json!({"autoRestart": restarts, "requests": {"sync": {"token": "now"}}}));
+    of.run_for(2 * SETTLED);
 }
 
 /// As a backup without statuses restores objects.

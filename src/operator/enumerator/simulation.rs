@@ -2,7 +2,7 @@
 //! random one. What happens is decided by faults, delays and the seed alone, so every run can be had again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, LazyLock, atomic::Ordering},
 };
 
@@ -17,21 +17,27 @@ use super::{
 use crate::{
     clock,
     contract::{
-        CHECK_CONNECTION_WORKFLOW,
-        workflows::{CheckConnectionInput, ConnectionStatus},
+        CHECK_CONNECTION_WORKFLOW, CONNECTOR_SYNC_WORKFLOW,
+        activities::Effort,
+        workflows::{CheckConnectionInput, ConnectionStatus, ConnectorSyncInput},
     },
-    model::config::SecretFields,
+    model::{
+        config::SecretFields,
+        cursor::{Cursor, Load},
+    },
     operator::{
         world::{Kind, ObjectKey, StartWorkflow},
         world_fake::{Fault, Servers, State, block_on},
     },
-    store::ConnectionFound,
+    store::{ConnectionFound, LeaseRequest, RunEnd, RunOutcome},
 };
 
 /// A process that died is back after so long.
 const RESTART: SignedDuration = SignedDuration::from_secs(3);
-/// A worker takes so long for a workflow.
-const WORK: SignedDuration = SignedDuration::from_secs(2);
+/// A worker takes so long for a check …
+const CHECK: SignedDuration = SignedDuration::from_secs(2);
+/// … and for a sync: a start that is tried again finds it at work.
+const SYNC: SignedDuration = SignedDuration::from_secs(20);
 /// A process that is stopped wakes up after so long.
 const FREEZE: SignedDuration = SignedDuration::from_secs(20);
 /// More happens in no run: something goes round.
@@ -51,6 +57,8 @@ pub(super) struct Simulation {
     pub(super) people: Option<fn(&mut State, &mut Random)>,
     /// Whether another operator takes the leadership again and again.
     pub(super) rivals: bool,
+    /// How the next syncs end, in the store, too; of others no run is recorded.
+    pub(super) ends: VecDeque<RunEnd>,
     /// Before this call its process is stopped for a while, and another takes over.
     pub(super) freeze_at: Option<usize>,
     frozen_until: Option<Timestamp>,
@@ -82,6 +90,7 @@ impl Simulation {
             random: None,
             people: None,
             rivals: false,
+            ends: VecDeque::new(),
             freeze_at: None,
             frozen_until: None,
             step_by_step: false,
@@ -204,6 +213,7 @@ impl Simulation {
             Choice::Work(of) => {
                 let (_, start) = self.work.remove(of);
                 self.worked(&start);
+                self.processes.iter_mut().for_each(Process::look_soon);
             }
             Choice::Restart => {
                 self.restart_at = None;
@@ -226,16 +236,62 @@ impl Simulation {
     fn take_started(&mut self) {
         let state = self.servers.state();
         let started = state.started.iter().skip(self.seen_started);
-        self.work.extend(started.map(|start| (state.now + WORK, start.clone())));
+        self.work.extend(started.map(|start| {
+            let is_check = start.workflow_type == CHECK_CONNECTION_WORKFLOW;
+            (state.now + if is_check { CHECK } else { SYNC }, start.clone())
+        }));
         self.seen_started = state.started.len();
     }
 
     /// The worker: every source accepts its credential, and syncs end.
-    fn worked(&self, start: &StartWorkflow) {
+    fn worked(&mut self, start: &StartWorkflow) {
         self.servers.state().open.remove(&start.workflow_id);
-        if start.workflow_type != CHECK_CONNECTION_WORKFLOW {
-            return;
+        match start.workflow_type {
+            CHECK_CONNECTION_WORKFLOW => self.checked(start),
+            CONNECTOR_SYNC_WORKFLOW => self.synced(start),
+            _ => {}
         }
+    }
+
+    fn synced(&mut self, start: &StartWorkflow) {
+        // A start that was repeated under another name is one run more in the end.
+        let is_beside_another = self.work.iter().any(|(_, other)| other.workflow_type == CONNECTOR_SYNC_WORKFLOW);
+        let end = match self.ends.front() {
+            None => return,
+            Some(_) if is_beside_another => RunEnd::Failed("two runs at once".to_owned()),
+            Some(_) => self.ends.pop_front().expect("there is one"),
+        };
+        let of: ConnectorSyncInput = serde_json::from_value(start.input.clone()).expect("its input");
+        let store = &self.servers.store;
+        block_on(async {
+            let record = store.connector(&of.tenant_id, &of.connector_id).await.expect("read").expect("projected");
+            let request = LeaseRequest {
+                tenant_id: of.tenant_id,
+                connector_id: of.connector_id,
+                uid: record.uid,
+                revision: record.revision,
+                account_id: "account".to_owned(),
+                workflow_id: start.workflow_id.clone(),
+                full_sync: of.full_sync,
+                expected_epoch: None,
+                former_outcome: RunOutcome::Terminated,
+                load: Load::begin(&Cursor::default(), 0, false, &[], clock::now()),
+                restart_load: false,
+                tenant_syncs: None,
+            };
+            let granted = store.take_lease(&request).await.expect("free");
+            store.finish_run(&granted.lease, &end, Effort::default()).await.expect("ended");
+        });
+        // By this world's clock: the next run is due by it.
+        let now = self.servers.state().now;
+        self.servers.file.execute(&format!(
+            "UPDATE run SET started_at = '{now:.6}', finished_at = '{now:.6}' WHERE workflow_id = '{}';
+             UPDATE sync_state SET last_success_at = '{now:.6}' WHERE last_success_at IS NOT NULL",
+            start.workflow_id
+        ));
+    }
+
+    fn checked(&self, start: &StartWorkflow) {
         let of: CheckConnectionInput = serde_json::from_value(start.input.clone()).expect("its input");
         let store = &self.servers.store;
         let found =

@@ -14,13 +14,23 @@ use crate::{
     },
 };
 
-/// Fields of a status that tell when.
-const TIMES: [&str; 5] = ["lastTransitionTime", "since", "time", "checkedAt", "lastSuccessTime"];
+/// Fields of a status that tell when; the id of a run is made of a time.
+const TIMES: [&str; 9] = [
+    "lastTransitionTime",
+    "since",
+    "time",
+    "checkedAt",
+    "lastSuccessTime",
+    "startTime",
+    "endTime",
+    "workflowId",
+    "oldestWatermark",
+];
 /// Fields that tell what went before: a fresh install has none of it.
 const HISTORY: [&str; 4] = ["observedGeneration", "lastHandled", "generation", "uid"];
 
 const TENANTS: &str = "SELECT tenant_id, cluster_id || '/' || namespace || '/' || name,
-    iif(removed_at IS NULL, CAST(wait_seconds AS TEXT), 'removed'), uid FROM tenant";
+    iif(removed_at IS NULL, CAST(wait_seconds AS TEXT), 'removed'), iif(pool = 'dedicated', pool, 'shared'), uid FROM tenant";
 const CONNECTORS: &str = "SELECT tenant_id || '/' || connector_id, cluster_id || '/' || namespace || '/' || name,
     desired_state, config, CAST(own_schedule AS TEXT), connection_status, connection_reason, account_id,
     uid || ' ' || generation FROM connector WHERE removed_at IS NULL";
@@ -49,7 +59,7 @@ impl Snapshot {
         let fresh = against == Against::FreshInstall;
         let unplaced = if fresh { unplaced(servers) } else { BTreeSet::new() };
         objects(servers, fresh, &unplaced, &mut lines);
-        schedules(servers, &mut lines);
+        schedules(servers, fresh, &mut lines);
         for of in &unplaced {
             lines.remove(&format!("schedule sync-{}", of.trim_start().replace('/', "-")));
         }
@@ -121,6 +131,8 @@ fn objects(servers: &Servers, fresh: bool, unplaced: &BTreeSet<String>, lines: &
         let ids = format!(" {}/{}", object.spec["tenantId"].as_str().unwrap_or_default(), object.key.name);
         if unplaced.contains(&ids) {
             object.parts.remove(CONNECTOR_OBSERVED.manager);
+            let of_reconciler = object.parts.values_mut().filter_map(Value::as_object_mut);
+            of_reconciler.for_each(|fields| fields.retain(|field, _| field == "conditions"));
         }
         // Of two that want a tenant one is observed: which, when both have lost it, is history, too.
         if fresh && has_reason(&object, reason::TENANT_CONFLICT) {
@@ -151,8 +163,9 @@ fn strip(value: &mut Value, fresh: bool) {
     }
 }
 
-fn schedules(servers: &Servers, lines: &mut BTreeMap<String, String>) {
-    for (id, schedule) in &servers.state().schedules {
+/// One that its former object left stands beside a fresh install.
+fn schedules(servers: &Servers, fresh: bool, lines: &mut BTreeMap<String, String>) {
+    for (id, schedule) in servers.state().schedules.iter().filter(|(_, schedule)| !(fresh && schedule.left)) {
         let mut schedule = schedule.clone();
         schedule.conflict_token.clear();
         schedule.recent.iter_mut().for_each(|run| run.started = run.tick);

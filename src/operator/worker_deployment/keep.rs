@@ -128,8 +128,67 @@ fn due(fleet: &Fleet, now: Timestamp) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use kube::{
+        core::DeserializeGuard,
+        runtime::{reflector, watcher::Event},
+    };
+    use serde_json::{Value, json};
+
     use super::*;
-    use crate::operator::error::Error;
+    use crate::operator::{
+        error::Error,
+        fleet::{Scope, Watched},
+    };
+
+    fn cache<K>(kind: &str, objects: Vec<(Value, Value)>) -> reflector::Store<Watched<K>>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let (store, mut writer) = reflector::store();
+        for (number, (spec, status)) in objects.into_iter().enumerate() {
+            let object = json!({"apiVersion": "sync.gtmclarity.io/v1alpha1", "kind": kind, "spec": spec, "status": status,
+                "metadata": {"name": format!("of-{number}"), "namespace": "acme"}});
+            let object: DeserializeGuard<K> = serde_json::from_value(object).expect("a guard reads all");
+            assert!(object.0.is_ok(), "{object:?}");
+            writer.apply_watcher_event(&Event::Apply(object));
+        }
+        store
+    }
+
+    #[test]
+    fn runs_that_begin_within_two_minutes_are_counted_one_a_connector_and_a_dedicated_tenants_tick_alone() {
+        let now: Timestamp = "2026-11-23T04:00:00Z".parse().expect("a time");
+        let next = |seconds| json!({"nextRunTime": (now + SignedDuration::from_secs(seconds)).to_string()});
+        let tenant = |seconds, connectors: u32, mode: &str| {
+            let mut status = next(seconds);
+            status["connectors"] = json!({"total": connectors, "connected": 0, "failing": 0, "deadLetters": 0});
+            (json!({"tenantId": "acme", "workers": {"mode": mode}}), status)
+        };
+        let connector = |status| {
+            let spec = json!({"tenantId": "acme", "source": {"type": "HubSpot", "hubspot": {}},
+                "credentials": {"secretRef": {"name": "crm"}}});
+            (spec, status)
+        };
+        let count = |tenants, connectors| {
+            let listed = || watch::channel(true).1;
+            let scope = Scope {
+                namespace: None,
+                tenants: cache("TenantSchedule", tenants),
+                connectors: cache("Connector", connectors),
+                listed: [listed(), listed()],
+                population: Default::default(),
+                trigger_tenant: tokio::sync::mpsc::unbounded_channel().0,
+                trigger_connector: tokio::sync::mpsc::unbounded_channel().0,
+            };
+            due(&Fleet { scopes: vec![scope] }, now)
+        };
+        let of_tenant = |seconds, mode| count(vec![tenant(seconds, 3, mode)], Vec::new());
+        assert_eq!([-1, 0, 120, 121].map(|seconds| of_tenant(seconds, "Shared")), [0, 4, 4, 0]);
+        assert_eq!(of_tenant(60, "Dedicated"), 1, "its connectors have workers of their own");
+        let own = [next(-1), next(0), next(120), next(121), json!({})].map(connector);
+        assert_eq!(count(Vec::new(), own.to_vec()), 2);
+        assert_eq!(count(vec![tenant(60, 3, "Shared"), tenant(300, 9, "Shared")], own.to_vec()), 6, "together");
+    }
 
     #[test]
     fn failures_are_repeated_less_and_less_often_and_a_server_that_asks_for_it_gets_its_pause() {

@@ -1,5 +1,6 @@
 //! Rollouts of a pool against a fleet in memory: each scar of the peers (docs/workers.md), and every fault at every call.
 
+mod behaviours;
 mod fleet;
 mod leaving;
 
@@ -362,7 +363,7 @@ fn a_life_with_any_fault_at_any_call_ends_as_one_without() {
     let (end, calls) = (undisturbed.shape(), undisturbed.state().calls.len());
     assert_eq!((end.0.len(), end.1.len()), (1, 1), "{end:?}");
     for at in 0..calls {
-        for fault in [Fault::Lost(at), Fault::AnswerLost(at)] {
+        for fault in Fault::all_at(at) {
             let fleet = Fleet::new();
             fleet.fail(Some(fault));
             a_life(&fleet, at % 2 == 0);

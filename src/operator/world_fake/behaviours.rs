@@ -60,6 +60,10 @@ impl Servers for FakeWorld {
     async fn end_workflow(&self, id: &str) {
         self.state().open.remove(id);
     }
+
+    async fn start_cron(&self, id: &str) {
+        self.start_cron_named(id);
+    }
 }
 
 /// Updates apply at once, or after they were described twice as they were.

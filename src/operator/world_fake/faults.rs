@@ -43,7 +43,8 @@ impl Fault {
         ]
     }
 
-    fn at(self) -> usize {
+    /// The number of its call.
+    pub(in crate::operator) fn at(self) -> usize {
         let (Self::Lost(at)
         | Self::AnswerLost(at)
         | Self::Conflict(at)
@@ -76,7 +77,7 @@ pub(super) fn not_leader() -> Error {
     Error::Store(store::Error::NotLeader)
 }
 
-pub(super) fn outage(request: &Request) -> Error {
+pub(in crate::operator) fn outage(request: &Request) -> Error {
     unavailable(request, "lost")
 }
 
@@ -89,7 +90,7 @@ fn unavailable(request: &Request, code: &str) -> Error {
     }
 }
 
-pub(super) fn conflict(request: &Request) -> Error {
+pub(in crate::operator) fn conflict(request: &Request) -> Error {
     match request.dependency() {
         // serialization_failure: two transactions met.
         Dependency::Store => unavailable(request, "40001"),
@@ -100,7 +101,7 @@ pub(super) fn conflict(request: &Request) -> Error {
     }
 }
 
-pub(super) fn rate_limit(request: &Request) -> Error {
+pub(in crate::operator) fn rate_limit(request: &Request) -> Error {
     match request.dependency() {
         // too_many_connections.
         Dependency::Store => unavailable(request, "53300"),

@@ -3,7 +3,7 @@
 //! servers. Knows no reconciler; `enumerator/` runs them.
 
 mod behaviours;
-mod faults;
+pub(super) mod faults;
 mod kubernetes;
 mod store;
 mod temporal;
@@ -11,7 +11,7 @@ mod temporal;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, LazyLock, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -229,8 +229,12 @@ impl FakeWorld {
 
     /// A cron workflow that somebody started by hand for the tenant `acme`.
     pub(super) fn start_cron(&self) {
+        self.start_cron_named("nightly");
+    }
+
+    fn start_cron_named(&self, id: &str) {
         let cron = CronWorkflow {
-            workflow_id: "nightly".to_owned(),
+            workflow_id: id.to_owned(),
             first_run_id: "r1".to_owned(),
             tenant_id: "acme".parse().expect("id"),
         };
@@ -311,7 +315,9 @@ impl FakeWorld {
                 Ok(Answer::CronWorkflow(found.map(Box::new)))
             }
             Request::TerminateCron(cron) => {
-                Ok(Answer::Ended(self.state().cron_workflows.remove(cron.tenant_id.as_str()).is_some()))
+                let (tenant, crons) = (cron.tenant_id.as_str(), &mut self.state().cron_workflows);
+                let is_there = crons.get(tenant).is_some_and(|there| there.first_run_id == cron.first_run_id);
+                Ok(Answer::Ended(is_there && crons.remove(tenant).is_some()))
             }
             Request::StartWorkflow(start) => Ok(Answer::Started(self.state().start(start))),
             Request::GetSecret { namespace, name } => Ok(Answer::Secret(self.state().secret(&namespace, &name))),
@@ -319,7 +325,7 @@ impl FakeWorld {
                 Ok(Answer::Tenant(self.state().tenant_of(kind, &namespace, &name)))
             }
             Request::EnsurePool(tenant) => {
-                let made = || Sealer::new(&generate_identity().1).expect("recipient");
+                let made = || own_workers(tenant.as_str());
                 Ok(Answer::Recipient(self.state().pools.entry(tenant.to_string()).or_insert_with(made).clone()))
             }
             Request::AddFinalizer(key) => self.state().finalizer(&key, true),
@@ -366,6 +372,13 @@ impl World for FakeWorld {
 
 pub(super) fn key(kind: Kind, name: &str) -> ObjectKey {
     ObjectKey { kind, namespace: "acme".to_owned(), name: name.to_owned(), uid: "uid-1".to_owned() }
+}
+
+/// The recipient of a tenant's own workers: the same in every world, so that the ends of two can be compared.
+fn own_workers(tenant: &str) -> Sealer {
+    static OF: LazyLock<Mutex<BTreeMap<String, Sealer>>> = LazyLock::new(Mutex::default);
+    let made = || Sealer::new(&generate_identity().1).expect("recipient");
+    OF.lock().expect("no panic").entry(tenant.to_owned()).or_insert_with(made).clone()
 }
 
 /// Drives a step to its end.

@@ -3,10 +3,16 @@
 #[path = "../../../src/operator/behaviour/mod.rs"]
 mod behaviour;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use behaviour::{FOREIGN_FINALIZER, Found, Servers, every_behaviour};
+use behaviour::{
+    FOREIGN_FINALIZER, Found, Servers, every_behaviour,
+    workers::{Pool, every_behaviour_of_workers},
+};
 use gtm_sync::{
     crd::{Connector, GROUP, TenantSchedule, VERSION},
     health::Readiness,
@@ -19,7 +25,7 @@ use gtm_sync::{
         pool_identity::PoolIdentities,
         world::{Kind, ObjectKey, World},
     },
-    temporal::Pacer,
+    temporal::{Pacer, WorkerVersion},
 };
 use kube::{
     Api,
@@ -28,11 +34,17 @@ use kube::{
 use serde_json::json;
 use temporalio_client::{grpc::WorkflowService as _, tonic::IntoRequest as _};
 use temporalio_common::protos::temporal::api::{
-    common::v1::WorkflowExecution, workflowservice::v1::TerminateWorkflowExecutionRequest,
+    common::v1::WorkflowExecution,
+    deployment::v1::WorkerDeploymentOptions,
+    enums::v1::WorkerVersioningMode,
+    taskqueue::v1::TaskQueue,
+    workflowservice::v1::{PollWorkflowTaskQueueRequest, TerminateWorkflowExecutionRequest},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 
-use super::harness::Installation;
+use super::{cron_workflows::start_cron, harness::Installation};
+
+const MOMENT: Duration = Duration::from_millis(100);
 
 struct Live {
     installation: Installation,
@@ -80,7 +92,7 @@ impl Servers for Live {
     }
 
     async fn moment(&self) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(MOMENT).await;
     }
 
     async fn create(&self, kind: Kind, name: &str) -> ObjectKey {
@@ -130,7 +142,69 @@ impl Servers for Live {
         };
         client.connection().clone().terminate_workflow_execution(request.into_request()).await.expect("ended");
     }
+
+    async fn start_cron(&self, id: &str) {
+        start_cron(&self.installation, id, "acme").await;
+    }
 }
+
+/// The real binary's way of polling, without its work: a poll names its build, and lasts until it is dropped.
+struct Polled {
+    live: Live,
+    deployment: String,
+    polls: Mutex<JoinSet<()>>,
+}
+
+#[async_trait]
+impl Pool for Polled {
+    fn world(&self) -> &dyn World {
+        &self.live.world
+    }
+
+    fn deployment(&self) -> String {
+        self.deployment.clone()
+    }
+
+    async fn moment(&self) {
+        self.live.moment().await;
+    }
+
+    async fn poll(&self, version: &WorkerVersion) {
+        let client = self.live.installation.temporal.sdk_client().expect("client");
+        let request = PollWorkflowTaskQueueRequest {
+            namespace: self.live.installation.temporal.namespace().to_owned(),
+            task_queue: Some(TaskQueue { name: "connector-sync".to_owned(), ..Default::default() }),
+            identity: version.build.clone(),
+            deployment_options: Some(WorkerDeploymentOptions {
+                deployment_name: version.deployment.clone(),
+                build_id: version.build.clone(),
+                worker_versioning_mode: WorkerVersioningMode::Versioned as i32,
+            }),
+            ..Default::default()
+        };
+        self.polls.lock().expect("whole").spawn(async move {
+            loop {
+                // The server answers a poll without a task after a minute; it may refuse one while it registers the build.
+                let poll = client.connection().clone().poll_workflow_task_queue(request.clone().into_request()).await;
+                if poll.is_err() {
+                    tokio::time::sleep(MOMENT).await;
+                }
+            }
+        });
+    }
+}
+
+macro_rules! workers_on_a_real_server {
+    ($($scenario:ident,)*) => { $(
+        #[tokio::test(flavor = "multi_thread")]
+        #[ignore = "needs kube-apiserver, temporal"]
+        async fn $scenario() {
+            let (live, deployment) = (Live::new().await, crate::support::fresh("workers"));
+            behaviour::workers::$scenario(&Polled { live, deployment, polls: Mutex::default() }).await;
+        }
+    )* };
+}
+every_behaviour_of_workers!(workers_on_a_real_server);
 
 macro_rules! on_real_servers {
     ($($part:ident::$scenario:ident,)*) => { $(

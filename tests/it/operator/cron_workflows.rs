@@ -16,7 +16,7 @@ use crate::support::{self, eventually};
 const SCHEDULE: &str = "scheduled-sync-acme";
 
 /// As the product's users were told to do it: `scheduledSyncWorkflow`, registered as a Temporal cron workflow.
-async fn start_cron(installation: &Installation, workflow_id: &str, tenant: &str) {
+pub(super) async fn start_cron(installation: &Installation, workflow_id: &str, tenant: &str) {
     let client = installation.temporal.sdk_client().expect("client");
     let input = Payload {
         metadata: [("encoding".to_owned(), b"json/plain".to_vec())].into(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use gtm_sync::{
-    credentials::{Envelope, Sealer},
+    credentials::{Envelope, Sealer, seal::generate_identity},
     model::config::SecretFields,
     store,
 };
@@ -27,6 +27,9 @@ use crate::support::{self, eventually, stack::CANARY};
 
 /// What every access token holds that the simulator gives out.
 const ACCESS_TOKEN: &str = "oauth-access-";
+
+/// How every age identity begins.
+const IDENTITY: &str = "AGE-SECRET-KEY-";
 
 /// A database of a role whose password is planted, and its URL for the role and for the superuser.
 async fn database() -> (String, String) {
@@ -81,7 +84,7 @@ fn disguises(secret: &str) -> Vec<String> {
 
 /// What is found in a text, also in what it holds as hex and compressed.
 fn found(text: &str) -> Option<String> {
-    let secrets = [CANARY, ACCESS_TOKEN].map(disguises).concat();
+    let secrets = [CANARY, ACCESS_TOKEN, IDENTITY].map(disguises).concat();
     secrets.into_iter().find(|secret| text.contains(secret.as_str()))
 }
 
@@ -253,13 +256,14 @@ fn a_secret_is_found_in_every_disguise() {
     let secret = format!("pat-{CANARY}");
     let compressed = zstd::encode_all(format!("{{\"token\": \"{secret}\"}}").as_bytes(), 1).expect("compressed");
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let hidden: [String; 6] = [
+    let hidden: [String; 7] = [
         json!({"authorization": format!("Bearer {secret}")}).to_string(),
         STANDARD.encode(format!("app:{secret}")),
         STANDARD.encode(format!("{{\"accessToken\":\"{secret}\"}}")),
         unpacked(&format!("(acme,\"\\\\x{}\",1)", hex(&compressed)).replace("\\\\", "\\")),
         hex(secret.as_bytes()),
         "oauth-access-62515-1".to_owned(),
+        STANDARD.encode(generate_identity().0),
     ];
     for text in hidden {
         assert!(found(&text).is_some(), "{text}");

@@ -7,6 +7,7 @@
 //! repeats the call. Interrupted after the last call of an activity, the whole activity is run twice. After each phase a
 //! life must hold what the undisturbed one held then (`snapshot.rs`), and the checker must find nothing.
 
+mod absence;
 mod life;
 mod snapshot;
 
@@ -20,6 +21,7 @@ use gtm_sync::{
     metrics::Metrics,
     settings::{HealthSettings, StoreSettings, WorkerSettings},
     store::Store,
+    temporal::Temporal,
     worker,
 };
 use tokio::{
@@ -62,49 +64,53 @@ impl House {
 
     /// Works like the real worker until it is told to stop.
     async fn work(&self, draining: watch::Receiver<bool>) {
-        let Stack { settings, temporal, directory, .. } = &self.stack;
-        let identity_file = directory.path().join("identity");
-        let identity = std::fs::read_to_string(&identity_file).expect("identity file");
-        let allowed_private_hosts = vec!["127.0.0.1".to_owned()];
-        let http = HttpSettings {
-            allowed_private_hosts: AllowedHosts::parse(&allowed_private_hosts).expect("an address"),
-            ..HttpSettings::default()
-        };
-        let store: Arc<dyn Store> = self.store.clone();
-        let activities = Activities {
-            installation_id: self.stack.store.installation_id().await.expect("installation id"),
-            budget: shared_budget(&store),
-            store,
-            temporal: temporal.clone(),
-            pool: None,
-            recipients: None,
-            opener: Opener::new(&identity).expect("identity"),
-            http: HttpClient::new(http).expect("HTTP client"),
-            names: Names::new(None),
-            tenant_syncs: Some(1),
-            metrics: Metrics::default(),
-            draining,
-            company: RwLock::default(),
-        };
-        let settings = WorkerSettings {
-            store: StoreSettings::of(self.stack.database_url.clone()),
-            temporal: settings.clone(),
-            health: HealthSettings { health_address: ([127, 0, 0, 1], 0).into() },
-            pool: None,
-            identity_file,
-            recipients_directory: None,
-            max_concurrent_activities: 2 * LIVES_AT_ONCE,
-            max_concurrent_workflows: LIVES_AT_ONCE,
-            tenant_syncs: None,
-            allowed_private_hosts,
-            source_ca_file: None,
-            worker_deployment: None,
-            build_id: None,
-            recycle_after_activities: 0,
-            drain_seconds: 1,
-        };
-        worker::poll(&settings, temporal, activities, watch::Sender::new(false)).await.expect("the worker works");
+        work(&self.stack, self.store.clone(), self.stack.temporal.clone(), draining).await;
     }
+}
+
+/// Works like the real worker, with this store, until it is told to stop; its activities look others up in that Temporal.
+async fn work(stack: &Stack, store: Arc<dyn Store>, lookups: Temporal, draining: watch::Receiver<bool>) {
+    let Stack { settings, temporal, directory, .. } = stack;
+    let identity_file = directory.path().join("identity");
+    let identity = std::fs::read_to_string(&identity_file).expect("identity file");
+    let allowed_private_hosts = vec!["127.0.0.1".to_owned()];
+    let http = HttpSettings {
+        allowed_private_hosts: AllowedHosts::parse(&allowed_private_hosts).expect("an address"),
+        ..HttpSettings::default()
+    };
+    let activities = Activities {
+        installation_id: stack.store.installation_id().await.expect("installation id"),
+        budget: shared_budget(&store),
+        store,
+        temporal: lookups,
+        pool: None,
+        recipients: None,
+        opener: Opener::new(&identity).expect("identity"),
+        http: HttpClient::new(http).expect("HTTP client"),
+        names: Names::new(None),
+        tenant_syncs: Some(1),
+        metrics: Metrics::default(),
+        draining,
+        company: RwLock::default(),
+    };
+    let settings = WorkerSettings {
+        store: StoreSettings::of(stack.database_url.clone()),
+        temporal: settings.clone(),
+        health: HealthSettings { health_address: ([127, 0, 0, 1], 0).into() },
+        pool: None,
+        identity_file,
+        recipients_directory: None,
+        max_concurrent_activities: 2 * LIVES_AT_ONCE,
+        max_concurrent_workflows: LIVES_AT_ONCE,
+        tenant_syncs: None,
+        allowed_private_hosts,
+        source_ca_file: None,
+        worker_deployment: None,
+        build_id: None,
+        recycle_after_activities: 0,
+        drain_seconds: 1,
+    };
+    worker::poll(&settings, temporal, activities, watch::Sender::new(false)).await.expect("the worker works");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! A tenant's share of the pool (R42): its first loads run a few at a time and in order, another tenant is not delayed by them,
 //! and whoever died leaves its place.
 
+use temporalio_common::protos::temporal::api::history::v1::history_event::Attributes;
+
 use super::*;
 
 const SHARE: usize = 2;
@@ -106,4 +108,23 @@ async fn a_terminated_run_leaves_its_place_to_the_first_in_line_and_a_second_run
     assert_eq!(stack.end(&run_id("busy", 1)).await.completed()["outcome"], "complete");
     let closed = "SELECT error FROM run WHERE connector_id = 'c0' AND outcome = 'terminated'";
     assert_eq!(texts(&stack, closed), [Some("terminated in Temporal".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs temporal"]
+async fn every_activity_carries_its_tenant_for_servers_that_share_fairly() {
+    let (stack, crm) = (Stack::on_sqlite().await, crm(60).await);
+    let _worker = stack.worker();
+    acme(&stack, &crm).await;
+    stack.start("scheduledSyncWorkflow", "tick", json!({"tenantId": "acme"})).await;
+    stack.end("tick").await.completed();
+    let run = status(&stack).await.last_run.expect("a run").workflow_id;
+    for id in ["tick", &run] {
+        let scheduled = stack.events(id).await.into_iter().filter_map(|event| match event.attributes {
+            Some(Attributes::ActivityTaskScheduledEventAttributes(scheduled)) => Some(scheduled),
+            _ => None,
+        });
+        let keys: Vec<_> = scheduled.map(|of| of.priority.unwrap_or_default().fairness_key).collect();
+        assert!(!keys.is_empty() && keys.iter().all(|key| key == "acme"), "{id}: {keys:?}");
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::{
@@ -20,7 +21,7 @@ use crate::{
     operator::{
         error::Error,
         world::{Answer, Reply, Request, Step, World, drive},
-        world_fake::Fault,
+        world_fake::{Fault, faults},
     },
     temporal::{
         self, WorkerVersion,
@@ -102,15 +103,22 @@ impl Fleet {
     }
 
     pub(super) fn round_with(&self, wanted: &Wanted, due: u64, is_full: bool) -> Outcome {
-        let memory = self.memory.lock().expect("no panic").clone();
-        let input = Input { wanted: Arc::new(wanted.clone()), now: self.now(), due, is_full, memory };
-        let outcome = self.drive(Rollout::new(input));
+        let outcome = self.drive(|| {
+            let memory = self.memory.lock().expect("no panic").clone();
+            Rollout::new(Input { wanted: Arc::new(wanted.clone()), now: self.now(), due, is_full, memory })
+        });
         *self.memory.lock().expect("no panic") = outcome.memory.clone();
         outcome
     }
 
-    pub(super) fn drive<S: Step>(&self, step: S) -> S::Outcome {
-        futures::executor::block_on(drive(self, step))
+    /// A process that dies at it is followed by one that begins anew.
+    pub(super) fn drive<S: Step>(&self, step: impl Fn() -> S) -> S::Outcome {
+        loop {
+            if let Some(outcome) = drive(self, step()).now_or_never() {
+                return outcome;
+            }
+            self.restart();
+        }
     }
 
     /// Rounds, ten seconds apart, until nothing but looks is left to do; the last outcome, and what was told.
@@ -168,18 +176,22 @@ impl World for Fleet {
         let Request::Workers(request) = request else { panic!("not a rollout's: {request:?}") };
         let number = self.state().calls.len();
         self.state().calls.push(request.clone());
-        let lost = Err(match request.is_for_temporal() {
-            true => Error::Temporal(temporal::Error::Unavailable { attempted: "answer", code: "lost".to_owned() }),
-            false => Error::deadline("answer"),
-        });
-        let now = self.now();
-        match *self.fault.lock().expect("no panic") {
-            Some(Fault::Lost(at)) if at == number => lost,
-            Some(Fault::AnswerLost(at)) if at == number => {
+        let (now, whole) = (self.now(), Request::Workers(request.clone()));
+        let fault = self.fault.lock().expect("no panic").filter(|fault| fault.at() == number);
+        match fault {
+            Some(Fault::Lost(_)) => Err(faults::outage(&whole)),
+            Some(Fault::Conflict(_)) => Err(faults::conflict(&whole)),
+            Some(Fault::RateLimited(_)) => Err(faults::rate_limit(&whole)),
+            Some(Fault::AnswerLost(_)) => {
                 let _effect = self.state().answer(request, now);
-                lost
+                Err(faults::outage(&whole))
             }
-            _ => self.state().answer(request, now).map(Answer::Workers),
+            Some(Fault::CrashBefore(_)) => std::future::pending().await,
+            Some(Fault::CrashAfter(_)) => {
+                let _effect = self.state().answer(request, now);
+                std::future::pending().await
+            }
+            None => self.state().answer(request, now).map(Answer::Workers),
         }
     }
 }
@@ -299,7 +311,8 @@ impl State {
     }
 
     fn remove_deployment(&mut self) -> Result<WorkerAnswer, Error> {
-        let refused = || Error::Temporal(temporal::Error::Conflict { attempted: "remove", code: "builds".to_owned() });
+        let refused =
+            || Error::Temporal(temporal::Error::Unavailable { attempted: "remove", code: "Internal".to_owned() });
         if self.temporal.as_ref().is_some_and(|seen| !seen.versions.is_empty()) {
             return Err(refused());
         }
@@ -313,7 +326,7 @@ impl State {
         if polled.is_some_and(|at| now.duration_since(*at) < POLLER_HISTORY) {
             return Err(refused());
         }
-        let seen = self.temporal.as_mut().ok_or_else(refused)?;
+        let Some(seen) = self.temporal.as_mut() else { return Ok(WorkerAnswer::Done) };
         let state = seen.versions.iter().find(|known| known.build == version.build).map(|known| known.state);
         if matches!(state, Some(VersionState::Current | VersionState::Draining)) {
             return Err(refused());

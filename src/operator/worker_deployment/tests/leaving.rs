@@ -6,9 +6,12 @@ use super::{
 };
 
 fn leave(fleet: &Fleet, wanted: &Wanted) -> bool {
-    let labels = wanted.selector.clone();
-    let leaving = Leaving { namespace: wanted.namespace(), labels, deployment: wanted.version.deployment.clone() };
-    fleet.drive(Leave::new(leaving)).is_gone
+    let leaving = || Leaving {
+        namespace: wanted.namespace(),
+        labels: wanted.selector.clone(),
+        deployment: wanted.version.deployment.clone(),
+    };
+    fleet.drive(|| Leave::new(leaving())).is_gone
 }
 
 /// Rounds until nothing is left.
@@ -40,7 +43,7 @@ fn a_pool_that_nobody_needs_leaves_nothing_whatever_call_fails() {
     assert!(is_empty(&undisturbed));
     let calls = undisturbed.state().calls.len();
     for at in 0..calls {
-        for fault in [Fault::Lost(at), Fault::AnswerLost(at)] {
+        for fault in Fault::all_at(at) {
             let fleet = resting(&first, &second);
             fleet.fail(Some(fault));
             end(&fleet, &second);
