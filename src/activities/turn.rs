@@ -9,7 +9,7 @@ use super::{Activities, attempt::Attempt, failure};
 use crate::{
     clock,
     contract::activities::{AuthenticateInput, AuthenticateResult, Parked},
-    store::{self, DeadRun, LeaseHolder, Turn, TurnRequest, Working},
+    store::{self, DeadRun, LeaseHolder, RunOutcome, Turn, TurnRequest, Working},
     temporal::WorkflowState,
 };
 
@@ -109,15 +109,17 @@ async fn free_the_dead(
 ) -> Result<bool, store::Error> {
     let mut freed = false;
     for Working { connector_id, holder } in working {
-        let error = match activities.temporal.workflow_state(&holder.workflow_id).await {
-            Ok(WorkflowState::Closed(how)) => how.text(),
-            Ok(WorkflowState::NotFound) => "unknown to Temporal",
+        let (outcome, error) = match activities.temporal.workflow_state(&holder.workflow_id).await {
+            Ok(WorkflowState::Closed(how)) if how.is_failure() => (RunOutcome::Failed, how.text()),
+            Ok(WorkflowState::Closed(how)) => (RunOutcome::Terminated, how.text()),
+            Ok(WorkflowState::NotFound) => (RunOutcome::Terminated, "unknown to Temporal"),
             Ok(WorkflowState::Running) | Err(_) => continue,
         };
         let dead = DeadRun {
             tenant_id: run.input.tenant_id.clone(),
             connector_id: connector_id.clone(),
             holder: holder.clone(),
+            outcome,
             error: error.to_owned(),
         };
         match attempt.patiently(|| activities.store.close_run(&dead)).await {

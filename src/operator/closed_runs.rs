@@ -17,7 +17,7 @@ use super::{
 use crate::{
     contract::CONNECTOR_SYNC_WORKFLOW,
     health::Pulse,
-    store::{self, DeadRun},
+    store::{self, DeadRun, RunOutcome},
     temporal::{
         self, Temporal, WorkflowState,
         closed::PageToken,
@@ -104,7 +104,8 @@ async fn close(ids: &ConnectorIds, workflow_id: &str, temporal: &Temporal, conte
         return Ok(());
     };
     let (tenant_id, connector_id) = ids.clone();
-    let dead = DeadRun { tenant_id, connector_id, holder, error: how.text().to_owned() };
+    let outcome = if how.is_failure() { RunOutcome::Failed } else { RunOutcome::Terminated };
+    let dead = DeadRun { tenant_id, connector_id, holder, outcome, error: how.text().to_owned() };
     let closed = store_deadline(STORE_DEADLINE, context.store.close_run(&dead)).await;
     context.leadership.heed(&closed);
     match closed {

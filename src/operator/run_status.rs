@@ -155,7 +155,8 @@ impl Shown {
         let tenants: HashSet<_> = context.fleet.tenants().iter().filter_map(|object| object.uid()).collect();
         self.pace.forget_all_but(|key| live.contains(&key.uid) || tenants.contains(&key.uid));
         self.due.clear();
-        self.followed.retain(|ids, _| context.memory.projected(ids).is_some());
+        // One that failed before it left a trace is started again.
+        self.followed.clear();
     }
 
     /// What a reconciler told people shows in the observed part, too: pauses by failure, overdue ticks.

@@ -56,6 +56,8 @@ pub enum StartOutcome {
 pub enum IdReuse {
     /// Never: the id names one run for good (sync-now: the id carries the recorded time).
     Once,
+    /// Not after one of that id that completed (runs that follow others): one that failed before it left a trace is repeated.
+    UntilCompleted,
     /// One at a time (connection checks).
     OneAtATime,
 }
@@ -72,6 +74,12 @@ pub enum WorkflowState {
 }
 
 impl CloseStatus {
+    /// Whether it ended by itself, and not well.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut)
+    }
+
     /// Said of a run that did not say so itself.
     #[must_use]
     pub fn text(self) -> &'static str {
@@ -183,6 +191,7 @@ impl Temporal {
     ) -> Result<StartOutcome, Error> {
         let reuse_policy = match reuse {
             IdReuse::Once => WorkflowIdReusePolicy::RejectDuplicate,
+            IdReuse::UntilCompleted => WorkflowIdReusePolicy::AllowDuplicateFailedOnly,
             IdReuse::OneAtATime => WorkflowIdReusePolicy::AllowDuplicate,
         };
         let request = StartWorkflowExecutionRequest {

@@ -103,6 +103,7 @@ macro_rules! every_behaviour {
             temporal::a_deleted_schedule_can_be_created_again,
             temporal::what_the_server_cannot_read_is_refused_as_invalid,
             temporal::a_run_by_a_name_for_good_starts_once,
+            temporal::a_run_that_follows_another_is_repeated_if_it_did_not_complete,
             temporal::a_check_runs_one_at_a_time,
             store::a_claim_is_held_by_the_first,
             store::a_token_is_fresh_once_and_never_at_first_sight,

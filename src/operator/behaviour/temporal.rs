@@ -288,6 +288,14 @@ pub(crate) async fn a_run_by_a_name_for_good_starts_once(servers: &dyn Servers) 
     assert_eq!(again().await, Answer::Started(StartOutcome::AlreadyStarted), "its end frees no name");
 }
 
+pub(crate) async fn a_run_that_follows_another_is_repeated_if_it_did_not_complete(servers: &dyn Servers) {
+    let again = || ask(servers, start("follows", IdReuse::UntilCompleted));
+    assert_eq!(again().await, Answer::Started(StartOutcome::Started));
+    assert_eq!(again().await, Answer::Started(StartOutcome::AlreadyStarted));
+    servers.end_workflow("follows").await;
+    assert_eq!(again().await, Answer::Started(StartOutcome::Started), "it was ended before it could say anything");
+}
+
 pub(crate) async fn a_check_runs_one_at_a_time(servers: &dyn Servers) {
     let again = || ask(servers, start("one-at-a-time", IdReuse::OneAtATime));
     assert_eq!(again().await, Answer::Started(StartOutcome::Started));

@@ -41,7 +41,7 @@ impl NextRun {
             workflow_type: CONNECTOR_SYNC_WORKFLOW,
             workflow_id: installation.names.sync_run(&row.tenant_id, &row.connector_id, self.follows),
             input: serde_json::to_value(input).expect("two text fields and a flag"),
-            reuse: IdReuse::Once,
+            reuse: IdReuse::UntilCompleted,
         })
     }
 }
@@ -148,7 +148,7 @@ mod tests {
         let installation = Installation::new("installation".to_owned(), None);
         let Request::StartWorkflow(start) = next.request(&more, &installation) else { panic!("a start") };
         assert_eq!(start.workflow_id, "sync-acme-hubspot-2026-11-23T01:05:00Z");
-        assert_eq!((start.reuse, &start.input["fullSync"]), (IdReuse::Once, &json!(false)));
+        assert_eq!((start.reuse, &start.input["fullSync"]), (IdReuse::UntilCompleted, &json!(false)));
         assert_eq!(next_run(&more, &spec(json!({"state": "Stopped"}))), None);
     }
 }

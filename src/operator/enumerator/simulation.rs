@@ -245,7 +245,10 @@ impl Simulation {
 
     /// The worker: every source accepts its credential, and syncs end.
     fn worked(&mut self, start: &StartWorkflow) {
-        self.servers.state().open.remove(&start.workflow_id);
+        let mut state = self.servers.state();
+        state.open.remove(&start.workflow_id);
+        state.completed.insert(start.workflow_id.clone());
+        drop(state);
         match start.workflow_type {
             CHECK_CONNECTION_WORKFLOW => self.checked(start),
             CONNECTOR_SYNC_WORKFLOW => self.synced(start),

@@ -76,6 +76,7 @@ pub(super) struct State {
     pub(super) workflows: Vec<String>,
     pub(super) started: Vec<StartWorkflow>,
     pub(super) open: BTreeSet<String>,
+    pub(super) completed: BTreeSet<String>,
     /// By the store's clock, which runs on: when, by this world's.
     pub(super) recorded: BTreeMap<Timestamp, Timestamp>,
     pub(super) calls: Vec<String>,
@@ -128,6 +129,7 @@ impl State {
             workflows: Vec::new(),
             started: Vec::new(),
             open: BTreeSet::new(),
+            completed: BTreeSet::new(),
             recorded: BTreeMap::new(),
             calls: Vec::new(),
             faults: Vec::new(),

@@ -157,7 +157,12 @@ impl State {
 
     pub(super) fn start(&mut self, start: StartWorkflow) -> StartOutcome {
         let id = start.workflow_id.clone();
-        let taken = self.open.contains(&id) || (start.reuse == IdReuse::Once && self.workflows.contains(&id));
+        let ended = match start.reuse {
+            IdReuse::Once => self.workflows.contains(&id),
+            IdReuse::UntilCompleted => self.completed.contains(&id),
+            IdReuse::OneAtATime => false,
+        };
+        let taken = self.open.contains(&id) || ended;
         if taken {
             return StartOutcome::AlreadyStarted;
         }

@@ -3,7 +3,8 @@
 use gtm_sync::{
     model::config::{ConnectorConfig, DataPolicy},
     store::{
-        Aged, ClaimOutcome, ConnectorProjection, DeadRun, DesiredState, Error, LeaseHolder, Retention, TenantProjection,
+        Aged, ClaimOutcome, ConnectorProjection, DeadRun, DesiredState, Error, LeaseHolder, Retention, RunOutcome,
+        TenantProjection,
     },
 };
 
@@ -42,6 +43,7 @@ pub(crate) async fn a_leader_with_an_older_epoch_writes_nothing(world: &World) {
         tenant_id: tenant_id(),
         connector_id: connector_id(),
         holder: LeaseHolder { workflow_id: "run".to_owned(), epoch: "epoch".to_owned() },
+        outcome: RunOutcome::Terminated,
         error: "terminated in Temporal".to_owned(),
     };
     assert_eq!(old.close_run(&dead).await, Err(Error::NotLeader));

@@ -125,7 +125,8 @@ pub(crate) async fn a_dead_run_is_closed_by_its_lease_and_no_other_is(world: &Wo
         tenant_id: tenant_id(),
         connector_id: id("a"),
         holder: LeaseHolder { workflow_id: "run-a".to_owned(), epoch: epoch.to_owned() },
-        error: "terminated in Temporal".to_owned(),
+        outcome: RunOutcome::Failed,
+        error: "failed in Temporal".to_owned(),
     };
     let stale = world.store.close_run(&dead("another epoch")).await;
     assert!(matches!(stale, Err(Error::StaleRun { .. })), "{stale:?}");
@@ -133,7 +134,7 @@ pub(crate) async fn a_dead_run_is_closed_by_its_lease_and_no_other_is(world: &Wo
     world.store.close_run(&dead(&a.lease.epoch)).await.expect("closes");
     assert_eq!(ahead(world, "c").await, None);
     let run = world.store.runs(&tenant_id(), &id("a"), 1).await.expect("reads").remove(0);
-    assert_eq!((run.outcome, run.error.as_deref()), (Some(RunOutcome::Terminated), Some("terminated in Temporal")));
+    assert_eq!((run.outcome, run.error.as_deref()), (Some(RunOutcome::Failed), Some("failed in Temporal")));
     assert!(run.finished_at.is_some());
     let refused = world.store.finish_run(&a.lease, &RunEnd::More, Default::default()).await;
     assert!(matches!(refused, Err(Error::StaleRun { .. })), "a zombie ends nothing: {refused:?}");

@@ -9,7 +9,7 @@ use super::{fault::Fault, query};
 use crate::{
     ids::TenantId,
     store::{
-        DeadRun, Error, LeaseHolder, LeaseRequest, RunOutcome, Turn, TurnRequest, Working,
+        DeadRun, Error, LeaseHolder, LeaseRequest, Turn, TurnRequest, Working,
         share::{SILENT_SECONDS, turn},
         stored::{from_name, name},
     },
@@ -105,7 +105,7 @@ pub(super) async fn close(transaction: &Transaction<'_>, dead: &DeadRun) -> Resu
         WHERE tenant_id = $1 AND connector_id = $2 AND workflow_id = $3 AND epoch = $4";
     let (tenant, connector) = (dead.tenant_id.as_str(), dead.connector_id.as_str());
     let LeaseHolder { workflow_id, epoch } = &dead.holder;
-    let values: query::Values<'_> = &[&tenant, &connector, workflow_id, &name(&RunOutcome::Terminated), &dead.error];
+    let values: query::Values<'_> = &[&tenant, &connector, workflow_id, &name(&dead.outcome), &dead.error];
     query::execute(transaction, CLOSE, values).await?;
     let released = query::execute(transaction, RELEASE, &[&tenant, &connector, workflow_id, epoch]).await?;
     if released == 0 { Err(Error::StaleRun { attempted: "close a run" }.into()) } else { Ok(()) }

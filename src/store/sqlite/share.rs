@@ -12,7 +12,7 @@ use super::{
 use crate::{
     ids::TenantId,
     store::{
-        DeadRun, Error, LeaseHolder, LeaseRequest, RunOutcome, Turn, TurnRequest, Working,
+        DeadRun, Error, LeaseHolder, LeaseRequest, Turn, TurnRequest, Working,
         share::{SILENT_SECONDS, turn},
     },
 };
@@ -110,7 +110,7 @@ pub(super) fn close(transaction: &Transaction<'_>, dead: &DeadRun) -> Result<(),
         WHERE tenant_id = ?1 AND connector_id = ?2 AND workflow_id = ?3 AND epoch = ?4";
     let (tenant, connector) = (dead.tenant_id.as_str(), dead.connector_id.as_str());
     let (LeaseHolder { workflow_id, epoch }, now) = (&dead.holder, At::now());
-    let ended = params![tenant, connector, workflow_id, Name(RunOutcome::Terminated), dead.error, now];
+    let ended = params![tenant, connector, workflow_id, Name(dead.outcome), dead.error, now];
     transaction.prepare_cached(CLOSE)?.execute(ended)?;
     let held = params![tenant, connector, workflow_id, epoch, now];
     let released = transaction.prepare_cached(RELEASE)?.execute(held)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::LeaseHolder;
+use super::{LeaseHolder, RunOutcome};
 use crate::ids::{ConnectorId, TenantId};
 
 /// A run's wish for one of its tenant's places among the syncs at work (R42).
@@ -56,6 +56,8 @@ pub struct DeadRun {
     pub connector_id: ConnectorId,
     /// The run, with the lease under which it was found.
     pub holder: LeaseHolder,
+    /// `Failed` if it ended by itself, and is followed like any that failed; `Terminated` if somebody ended it.
+    pub outcome: RunOutcome,
     /// What Temporal says of its end.
     pub error: String,
 }
