@@ -259,7 +259,7 @@ impl World {
 
     /// Takes a free lease.
     pub(crate) async fn lease(&self, workflow_id: &str) -> LeaseGranted {
-        self.store.take_lease(&request(workflow_id, None)).await.expect("a free lease")
+        self.begin(workflow_id, load()).await
     }
 
     pub(crate) async fn stage(&self, lease: &Lease, seq: i64, next: Load, writer: BatchWriter) -> StagedRef {
@@ -283,9 +283,10 @@ impl World {
         applied
     }
 
-    /// Takes the free lease for this load.
+    /// Takes the free lease for this load, of the connector as it is now.
     pub(crate) async fn begin(&self, workflow_id: &str, load: Load) -> LeaseGranted {
-        let wish = LeaseRequest { full_sync: load.full, load, ..request(workflow_id, None) };
+        let read = self.store.connector(&tenant_id(), &connector_id()).await.expect("reads").expect("is there");
+        let wish = LeaseRequest { revision: read.revision, full_sync: load.full, load, ..request(workflow_id, None) };
         self.store.take_lease(&wish).await.expect("a free lease")
     }
 
