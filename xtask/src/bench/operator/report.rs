@@ -241,6 +241,12 @@ fn remarks(findings: &Findings, size: Size) -> Vec<String> {
             "By gtm-sync's own count it wrote {:.0} statuses of what it had applied until all was Ready, and {:.0} of what it had observed of connections.",
             cold.parts[0], cold.parts[1]
         ));
+        let [api_server, temporal] = cold.tally.server_cpu;
+        remarks.push(format!(
+            "The floor's writers have the cores to themselves and the API server. Until all was Ready the servers alone took {:.0} s of CPU for gtm-sync (API server, etcd and Temporal), and it took {:.0} s itself, on the same cores; PostgreSQL's come on top.",
+            api_server + temporal,
+            cold.cpu
+        ));
     }
     if let Some(idle) = findings.product().and_then(|it| it.idle.as_ref()) {
         remarks.push(format!(
