@@ -183,10 +183,10 @@ fn lease_request(
         account_id: account.id.clone(),
         workflow_id,
         full_sync,
+        restart_load: unfinished.is_some_and(|load| is_useless(load, opened, full_sync, former.is_some())),
         expected_epoch: former.map(|holder| holder.epoch),
         former_outcome: RunOutcome::Terminated,
         load: next_load(opened, account, full_sync),
-        restart_load: unfinished.is_some_and(|load| is_useless(load, opened, full_sync)),
         tenant_syncs: activities.tenant_syncs,
     }
 }
@@ -212,11 +212,12 @@ fn next_load(opened: &Opened, account: &Account, full_sync: bool) -> Load {
 }
 
 /// A load that is not what is wanted now: incremental where a full one is asked for, of streams that nobody reads any more, or
-/// without anything read: the streams it left may be mended while the next one stays broken.
-fn is_useless(load: &Load, opened: &Opened, full_sync: bool) -> bool {
+/// left by a run that read nothing: the streams it left may be mended while the next one stays broken. A run that goes on keeps
+/// its load, for what is known of workers lost there goes with it (R44).
+fn is_useless(load: &Load, opened: &Opened, full_sync: bool, goes_on: bool) -> bool {
     let chosen = |name: &str| opened.source.streams().iter().any(|stream| stream.name == name);
     let left = load.streams.get(load.current..).unwrap_or_default();
-    let fruitless = load.read_nothing() && load.token.is_none();
+    let fruitless = !goes_on && load.read_nothing() && load.token.is_none();
     fruitless || full_sync && !load.full || !left.is_empty() && !left.iter().any(|stream| chosen(&stream.name))
 }
 

@@ -256,7 +256,8 @@ impl Load {
     /// No stream was read, of those that the load is behind; one that failed in its sweep was.
     #[must_use]
     pub fn read_nothing(&self) -> bool {
-        let behind = if self.sweeping { &self.streams[..] } else { &self.streams[..self.current] };
+        let reading = self.streams.get(..self.current).filter(|_| !self.sweeping);
+        let behind = reading.unwrap_or(&self.streams);
         !behind.is_empty() && behind.iter().all(|stream| stream.failed.is_some() && !stream.failed_in_sweep)
     }
 

@@ -186,9 +186,9 @@ pub trait Store: TokenStore + Send + Sync {
     /// A workflow id whose run ended by `finish_run` starts a new run: a manual start used twice counts from zero.
     ///
     /// # Errors
-    /// `StaleRun` when the holder is not `expected_epoch` any more, or the connector not of that revision; `Stopped` when the connector is not Running, not of
-    /// that uid, or its tenant is removed; `AccountChanged` when its rows are another account's; `NoPlace` when
-    /// `request.tenant_syncs` others of the tenant are at work.
+    /// `StaleRun` when the holder is not `expected_epoch` any more, or the connector not of that revision; `Stopped` when the
+    /// connector is not Running, not of that uid, or its tenant is removed; `AccountChanged` when its rows are another
+    /// account's; `NoPlace` when `request.tenant_syncs` others of the tenant are at work.
     async fn take_lease(&self, request: &LeaseRequest) -> Result<LeaseGranted, Error>;
 
     /// The resume point and cursor as committed, checked against the lease.
